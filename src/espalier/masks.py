@@ -19,7 +19,8 @@ from espalier.errors import ShapeError, UnknownNameError, nearest
 def hold_(parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
     r"""Set every weight outside its mask to zero, in place: ``w <- w * mask``.
 
-    One fused multiplication for all tensors, outside autograd. Idempotent.
+    Fused over all tensors, outside autograd, idempotent. The zeros are +0.0, never -0.0. A weight
+    that is NaN or infinite becomes NaN: a diverged run is not hidden under its mask.
 
     Args:
         parameters: Tensors by name, as ``dict(model.named_parameters())``; any float dtype and
@@ -52,6 +53,7 @@ def hold_(parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None
             )
         held.append(parameters[name])
     torch._foreach_mul_(held, list(masks.values()))
+    torch._foreach_add_(held, 0.0)  # -3 * 0 is -0.0; adding zero makes it +0.0, the same bytes
 
 
 class MaskHolder:

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 class LeNet5(nn.Module):
     """Caffe's LeNet-5: 20 and 50 filters of 5×5, then 500 and ``classes`` units.
 
-    Without padding a 28×28 image gives 800 features; 430,500 weights and 580 biases for ten classes.
-    ReLU follows both convolutions and ``fc1``, as in the PyTorch and TensorFlow versions (Caffe's own
-    has it after ``fc1`` alone).
+    Without padding a 28×28 image gives 800 features; for ten classes there are 430,500 weights and
+    580 biases. ReLU follows both convolutions and ``fc1``, as in the PyTorch and TensorFlow
+    versions (Caffe's own has it after ``fc1`` alone).
 
     Args:
         classes: Number of outputs.
@@ -38,7 +38,7 @@ class LeNet5(nn.Module):
 
 
 class LeNet300(nn.Module):
-    """LeNet-300-100: a perceptron with two hidden layers on the 784 pixels; 266,200 weights, 410 biases.
+    """LeNet-300-100, a perceptron on the 784 pixels: 266,200 weights and 410 biases.
 
     Args:
         classes: Number of outputs.

@@ -1,0 +1,28 @@
+"""Measure: weights under every counting convention, multiply-accumulates, bytes. Pure functions."""
+
+from espalier.measure.costs import Example, LayerCost, LayerCosts, layer_costs
+from espalier.measure.counts import CONVENTIONS, Count, SparsityReport, counts, tally
+from espalier.measure.kinds import LayerKind, Owner, layer_kinds, owners
+from espalier.measure.measurement import Measurement, measure, measure_table
+from espalier.measure.sizes import ModelBytes, model_bytes
+
+__all__ = [
+    "CONVENTIONS",
+    "Count",
+    "Example",
+    "LayerCost",
+    "LayerCosts",
+    "LayerKind",
+    "Measurement",
+    "ModelBytes",
+    "Owner",
+    "SparsityReport",
+    "counts",
+    "layer_costs",
+    "layer_kinds",
+    "measure",
+    "measure_table",
+    "model_bytes",
+    "owners",
+    "tally",
+]

@@ -1,6 +1,42 @@
-"""Sets: what shape of sparsity a tensor may have. One set a file; imports torch alone."""
+"""Sets: what shape of sparsity a tensor may have. One set a file; imports torch alone.
 
+=====================  ======================================  =========================
+set                    unit                                    fits
+=====================  ======================================  =========================
+``Unstructured``       a weight                                any tensor
+``Filters``            ``w[o]``                                (O, I, …)
+``Channels``           ``w[:, i]``                             (O, I, …), not grouped
+``Columns``            ``w[:, i, a, b]``                       (O, I, …), not grouped
+``FiltersAndColumns``  a filter and a column                   (O, I, …), not grouped
+``Kernels``            ``w[o, i]``                             convolutions
+``KernelPatterns``     ``w[o, i]`` with at most 5 of 9         3×3 convolutions
+``NOfM(n, m)``         m inputs with at most n nonzeros        m divides I
+``Blocks(h, w)``       h × w of the matrix (O, I·prod(k))      h divides O, w the rest
+=====================  ======================================  =========================
+"""
+
+from espalier.sets._names import NAMES, parse
 from espalier.sets._set import GroupSet, Set
+from espalier.sets.blocks import Blocks
+from espalier.sets.channels import Channels
+from espalier.sets.columns import Columns
+from espalier.sets.filters import Filters
+from espalier.sets.kernel_patterns import KernelPatterns
+from espalier.sets.kernels import Kernels
+from espalier.sets.n_of_m import NOfM
 from espalier.sets.unstructured import Unstructured
 
-__all__ = ["GroupSet", "Set", "Unstructured"]
+__all__ = [
+    "NAMES",
+    "Blocks",
+    "Channels",
+    "Columns",
+    "Filters",
+    "GroupSet",
+    "KernelPatterns",
+    "Kernels",
+    "NOfM",
+    "Set",
+    "Unstructured",
+    "parse",
+]

@@ -2,39 +2,38 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
-import torch
 from torch import Tensor
 
-from espalier._types import Keep
+from espalier.sets._energy import magnitude
+from espalier.sets._layout import Layout
 from espalier.sets._set import GroupSet
 
 
 @dataclass(frozen=True)
 class Unstructured(GroupSet):
-    """At most ``keep`` nonzero weights, anywhere."""
+    r"""At most ``keep`` nonzero weights, anywhere in a tensor of any shape.
 
-    def check(self, shape: Sequence[int], *, groups: int = 1) -> None:  # noqa: D102
-        return
+    .. math:: S = \{z : \|z\|_0 \le k\}
 
-    def units(self, shape: Sequence[int]) -> int:  # noqa: D102
-        return prod(shape)
+    The weights of largest :math:`\sqrt{h_i}\,|w_i|` stay. Unit: a weight.
 
-    def nonzeros(self, shape: Sequence[int], keep: Keep) -> int:  # noqa: D102
-        assert isinstance(keep, int)
-        return keep
+    Source: Zhang et al. 2018, *A systematic DNN weight pruning framework using ADMM*;
+    Gurevin et al. 2021, *Enabling retrain-free deep neural network pruning using surrogate
+    Lagrangian relaxation*, eqs. (6)-(7). Their code thresholds at a percentile, which is inexact on
+    ties; we count.
 
-    def keep_for(self, shape: Sequence[int], density: float) -> int:  # noqa: D102
-        return max(1, round(density * prod(shape)))
+    Example:
+        >>> import torch
+        >>> Unstructured().project(torch.tensor([[3.0, -1.0], [1.0, -2.0]]), keep=3)
+        tensor([[ 3., -1.], [ 0., -2.]])
+    """
 
-    def scores(self, w: Tensor, metric: Tensor | None = None) -> Tensor:  # noqa: D102
-        magnitude = w.detach().abs().flatten().float()
-        return magnitude if metric is None else magnitude.square() * metric.flatten()
+    name = "unstructured"
+    unit = "weights"
 
-    def spread(self, chosen: Tensor, shape: Sequence[int]) -> Tensor:  # noqa: D102
-        return chosen.reshape(tuple(shape))
+    def layout(self, shape: Sequence[int]) -> Layout:  # noqa: D102
+        return Layout(tuple(shape), ())
 
-    def contains(self, w: Tensor, keep: Keep) -> bool:  # noqa: D102
-        assert isinstance(keep, int)
-        return int(torch.count_nonzero(w)) <= keep
+    def rank(self, w: Tensor, metric: Tensor | None = None) -> tuple[Tensor, None]:  # noqa: D102
+        return magnitude(w, metric).flatten(), None

@@ -1,0 +1,329 @@
+"""The handle a training loop holds: it pulls, updates, holds and cuts.
+
+    loss.backward()
+    pruning.add_gradients_()        # Λ + ρ(W − Z), fused, outside autograd
+    optimizer.step(); optimizer.zero_grad()
+    pruning.step(loss)              # counts; every ``cadence`` steps: conditions, Z, Λ, s
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from espalier._types import Weights
+from espalier.certificate import Certificate, LayerUpdate, Update, certify
+from espalier.errors import NonFiniteError, RequestError
+from espalier.masks import hold_
+from espalier.plan import Plan
+from espalier.solvers import Conditions, Solver, State
+from espalier.solvers._algebra import difference, norms, penalty_terms
+from espalier.solvers._storage import Packed
+
+
+@dataclass(frozen=True)
+class _Constraint:
+    """The plan at one update: :class:`espalier.solvers.Constraint`."""
+
+    plan: Plan
+    diagonal: Mapping[str, Tensor] | None
+    metric: Mapping[str, Tensor] | None
+    slack: float
+    moved: bool
+
+    def project(self, w: Weights) -> dict[str, Tensor]:
+        return self.plan.project(w, self.diagonal, self.slack)
+
+    def support(self, w: Weights) -> dict[str, Tensor]:
+        return self.plan.support(w, self.diagonal, self.slack)
+
+
+class Pruning:
+    """Prune ``model`` onto ``plan`` by ``solver``, from inside any training loop.
+
+    Args:
+        model: The model being trained; its parameters are looked up by name at every step.
+        plan: Which set and keep each parameter has.
+        solver: ``SLR``, ``ADMM``, ``Penalty``, ``Gradual`` or ``OneShot``.
+        optimizer: Needed by the metric ``AdamMoment`` and by ``decoupled`` solvers, which read its
+            moments and learning rates.
+        steps: Planned optimiser steps of the run. The continuation of the budget and the settling phase
+            are fractions of it; without it the plan's own budget holds from the first update and
+            nothing settles.
+        probe: f for surrogate condition (3), called at every update; e.g. the loss of one fixed batch.
+            Without it f is the mean training loss of the interval, which costs nothing.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: Plan,
+        solver: Solver,
+        optimizer: torch.optim.Optimizer | None = None,
+        steps: int | None = None,
+        probe: Callable[[], float] | None = None,
+    ) -> None:
+        if solver.decoupled and optimizer is None:
+            raise RequestError(
+                "a decoupled pull is scaled by the learning rate but no optimizer was given; "
+                "write Pruning(model, plan, solver, optimizer=optimizer)"
+            )
+        plan.check(model)
+        self.model, self.plan, self.solver = model, plan, solver
+        self.steps, self._probe, self._optimizer = steps, probe, optimizer
+        self.updates: list[Update] = []
+        self.masks: dict[str, Tensor] = {}
+        self._count = 0
+        self._slack = self._slack_at(0)
+        self._settled = False
+        self._loss_sum: Tensor | float = 0.0
+        self._loss_count = 0
+        self._gauge = solver.metric.gauge(model, plan.names, optimizer)
+        self._store(solver.init(self._weights(), self._constraint()))
+
+    # ---- what a training loop calls -------------------------------------------------------------
+
+    @torch.no_grad()
+    def add_gradients_(self) -> None:
+        """Add the pull Λ + ρ(W − Z) to the gradients of the constrained weights; after ``backward``.
+
+        Raises:
+            RequestError: A constrained parameter has no gradient.
+        """
+        parameters = self._parameters()
+        if self._settled:
+            return
+        gradients = {name: _gradient(name, p) for name, p in parameters.items()}
+        self._gauge.observe(gradients)
+        if self._offset and not self.solver.decoupled:
+            grads, rho = list(gradients.values()), self._state.pull_scale * self._state.rho
+            torch._foreach_add_(grads, [self._offset[n] for n in parameters])
+            torch._foreach_add_(grads, [p.detach() for p in parameters.values()], alpha=rho)
+
+    @torch.no_grad()
+    def step(self, loss: Tensor | float) -> None:
+        """Count one optimiser step; update the solver when the cadence says so; after ``optimizer.step``.
+
+        Args:
+            loss: The training loss of this step, a scalar; it stays on its device until an update.
+
+        Raises:
+            NonFiniteError: The loss of the interval is NaN or infinite.
+        """
+        self._count += 1
+        self._loss_sum = self._loss_sum + (loss.detach().double() if isinstance(loss, Tensor) else loss)
+        self._loss_count += 1
+        if self._offset and self.solver.decoupled:
+            self._pull_decoupled_()
+        if self._count % self.solver.cadence == 0 and not self._settled:
+            if self._settling():
+                self._settle_()
+            else:
+                self._update()
+        hold_(self._parameters(), self.masks)
+
+    @contextmanager
+    def hard_pruned(self) -> Iterator[None]:
+        """The model as if cut now; the weights come back, bit for bit, on exit."""
+        saved = {name: p.detach().clone() for name, p in self._parameters().items()}
+        try:
+            self._write_(self._cut())
+            yield
+        finally:
+            self._write_(saved)
+
+    @torch.no_grad()
+    def hard_prune_(self) -> None:
+        """W ← Π_S(W) for good; from here on the zeros are held and nothing pulls."""
+        masks = self._final_constraint().support(self._weights())
+        self._hold_from_now_(masks)
+
+    @torch.no_grad()
+    def penalty(self) -> float:
+        """⟨Λ, W − Z⟩ + ρ/2 ‖W − Z‖² now; for logging, it is in no gradient."""
+        state = self._load()
+        return penalty_terms(state.multiplier, difference(self._weights(), state.z), state.rho)
+
+    def certificate(self, tolerance: float = 1e-2) -> Certificate:
+        """Per layer how near the weights are to their sets, and the verdict."""
+        held = self.plan.contains(self._weights())
+        return certify(self.updates, held=held, tolerance=tolerance)
+
+    # ---- one update -----------------------------------------------------------------------------
+
+    def _update(self) -> None:
+        slack = self._slack_at(self._count)
+        constraint = self._constraint(slack, moved=slack != self._slack)
+        self._slack = slack
+        w, old, loss = self._weights(), self._load(), self._interval_loss()
+        if not math.isfinite(loss):
+            raise NonFiniteError(
+                f"the training loss is {loss} at step {self._count}; lower the learning rate or rho"
+            )
+        state, conditions = self.solver.update(w, old, constraint, loss)
+        self.updates.append(self._record(w, old, state, conditions, loss))
+        self._store(state)
+
+    def _record(
+        self, w: Weights, old: State, new: State, conditions: Conditions, loss: float
+    ) -> Update:
+        z = new.z or {n: torch.where(mask, w[n], 0) for n, mask in new.held.items()}
+        nothing = dict.fromkeys(w, 0.0)
+        size = norms(w)
+        violation = norms(difference(w, z)) or nothing
+        z_change = norms(difference(new.z, old.z)) or nothing
+        change = norms(difference(new.multiplier, old.multiplier)) or nothing
+        layers = {
+            n: LayerUpdate(
+                weight=size[n], violation=violation[n], z_change=z_change[n], multiplier_change=change[n]
+            )
+            for n in w
+        }
+        return Update(
+            step=self._count, k=new.k, slack=self._slack, rho=new.rho, s=new.step, loss=loss,
+            condition_3=conditions.first, condition_8=conditions.second, layers=layers,
+        )  # fmt: skip
+
+    def _settling(self) -> bool:
+        settle = self.solver.settle
+        return settle is not None and self.steps is not None and self._count >= settle * self.steps
+
+    def _settle_(self) -> None:
+        self._hold_from_now_(self._final_constraint().support(self._weights()))
+
+    def _hold_from_now_(self, masks: dict[str, Tensor]) -> None:
+        self._settled = True
+        self._gauge.close()
+        self._store(State(held=masks))
+        hold_(self._parameters(), self.masks)
+
+    def _pull_decoupled_(self) -> None:
+        """W ← argmin ⟨Λ, W − Z⟩ + ρ/2 ‖W − Z‖² + ‖W − W_now‖²/(2 lr): the pull as one implicit step.
+
+        Implicit, so that no product lr · ρ overshoots Z.
+        """
+        assert self._optimizer is not None
+        rate = {id(p): g["lr"] for g in self._optimizer.param_groups for p in g["params"]}
+        for name, parameter in self._parameters().items():
+            lr = float(rate[id(parameter)])
+            parameter.add_(self._offset[name], alpha=-lr).div_(1.0 + lr * self._state.rho)
+
+    # ---- what it looks at -----------------------------------------------------------------------
+
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        return {name: self.model.get_parameter(name) for name in self.plan.names}
+
+    def _weights(self) -> dict[str, Tensor]:
+        """W, detached; in float32 at least, so that small multiplier steps are not lost."""
+        return {
+            name: p.detach().float() if p.dtype in (torch.float16, torch.bfloat16) else p.detach()
+            for name, p in self._parameters().items()
+        }
+
+    def _constraint(self, slack: float | None = None, moved: bool = False) -> _Constraint:
+        diagonal = self._gauge.diagonal(self._parameters())
+        return _Constraint(
+            plan=self.plan,
+            diagonal=diagonal,
+            metric=diagonal if self.solver.decoupled else None,
+            slack=self._slack if slack is None else slack,
+            moved=moved,
+        )
+
+    def _final_constraint(self) -> _Constraint:
+        return self._constraint(slack=0.0)
+
+    def _cut(self) -> dict[str, Tensor]:
+        weights = self._weights()
+        if self._settled:
+            return {n: torch.where(self.masks[n], weights[n], 0) for n in weights}
+        return self._final_constraint().project(weights)
+
+    @torch.no_grad()
+    def _write_(self, values: Weights) -> None:
+        for name, parameter in self._parameters().items():
+            parameter.copy_(values[name])
+
+    def _slack_at(self, count: int) -> float:
+        if self.steps is None:
+            return 0.0
+        return self.solver.continuation.slack(min(1.0, count / self.steps), self.plan.density)
+
+    def _interval_loss(self) -> float:
+        mean = float(self._loss_sum) / max(1, self._loss_count)
+        self._loss_sum, self._loss_count = 0.0, 0
+        return mean if self._probe is None or not math.isfinite(mean) else self._probe()
+
+    # ---- what it keeps --------------------------------------------------------------------------
+
+    def _store(self, state: State) -> None:
+        """Keep ``state`` as offsets, packed Z and scalars (``solvers/_storage.py``)."""
+        scale, rho = state.pull_scale, state.rho
+        self._offset = {
+            name: (multiplier - rho * state.z[name]).mul_(scale)
+            for name, multiplier in state.multiplier.items()
+        }
+        self._z = {name: Packed.pack(z) for name, z in state.z.items()}
+        self.masks = state.held
+        self._state = replace(state, z={}, multiplier={}, held={})
+
+    def _load(self) -> State:
+        """The state with Z and Λ written out."""
+        z = {name: packed.unpack() for name, packed in self._z.items()}
+        rho, scale = self._state.rho, self._state.pull_scale
+        multiplier = {n: o / scale + rho * z[n] for n, o in self._offset.items()}
+        return replace(self._state, z=z, multiplier=multiplier, held=self.masks)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as nested dicts of tensors and JSON scalars: resume is exact to the bit."""
+        state = self._state
+        return {
+            "solver": type(self.solver).__name__,
+            "count": self._count,
+            "slack": self._slack,
+            "settled": self._settled,
+            "loss_sum": float(self._loss_sum),
+            "loss_count": self._loss_count,
+            "offset": dict(self._offset),
+            "z": {name: packed.state_dict() for name, packed in self._z.items()},
+            "masks": dict(self.masks),
+            "state": {
+                "rho": state.rho, "step": state.step, "k": state.k,
+                "pull_scale": state.pull_scale, "scalars": dict(state.scalars),
+            },
+            "gauge": self._gauge.state_dict(),
+            "updates": [update.event() for update in self.updates],
+        }  # fmt: skip
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """The inverse of ``state_dict``, into a handle made with the same model, plan and solver.
+
+        Raises:
+            RequestError: The state is another solver's.
+        """
+        if saved["solver"] != type(self.solver).__name__:
+            raise RequestError(
+                f"a state of {saved['solver']} cannot go on as {type(self.solver).__name__}; "
+                "resume with the solver the run began with"
+            )
+        self._count, self._slack = saved["count"], saved["slack"]
+        self._settled = saved["settled"]
+        self._loss_sum, self._loss_count = saved["loss_sum"], saved["loss_count"]
+        self._offset = dict(saved["offset"])
+        self._z = {n: Packed.from_state_dict(z) for n, z in saved["z"].items()}
+        self.masks = dict(saved["masks"])
+        self._state = State(**saved["state"])
+        self._gauge.load_state_dict(saved["gauge"])
+        self.updates = [Update.from_event(event) for event in saved["updates"]]
+
+
+def _gradient(name: str, parameter: nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        raise RequestError(
+            f"{name}: no gradient to add the pull to; call loss.backward() first, and do not freeze it"
+        )
+    return parameter.grad

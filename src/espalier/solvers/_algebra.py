@@ -1,0 +1,48 @@
+"""Arithmetic on tensors by name: what every Lagrangian solver writes in its equations."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from espalier._types import Weights
+
+Named = dict[str, Tensor]
+
+
+def difference(a: Weights, b: Weights) -> Named:
+    """``a − b``, tensor by tensor."""
+    return {name: a[name] - b[name] for name in b}
+
+
+def ascend(a: Weights, step: float, b: Weights) -> Named:
+    """``a + step · b``, tensor by tensor."""
+    return {name: torch.add(a[name], b[name], alpha=step) for name in b}
+
+
+def norms(a: Weights) -> dict[str, float]:
+    """Frobenius norm of each tensor; one transfer from the device for all of them."""
+    if not a:
+        return {}
+    values = torch.stack([n.double() for n in torch._foreach_norm(list(a.values()))]).tolist()
+    return dict(zip(a, values, strict=True))
+
+
+def size(g: Weights) -> float:
+    """‖g‖ as the paper's code has it: the sum over tensors of their Frobenius norms."""
+    return sum(norms(g).values())
+
+
+def penalty_terms(
+    multiplier: Weights, g: Weights, rho: float, metric: Mapping[str, Tensor] | None = None
+) -> float:
+    """⟨Λ, g⟩ + ρ/2 ‖g‖²: the augmented Lagrangian without f, in float64.
+
+    With a ``metric`` H the multiplier is carried as H⁻¹Λ and both products are weighted by H.
+    """
+    total = torch.zeros((), dtype=torch.float64)
+    for name, violation in g.items():
+        weighted = violation if metric is None else violation * metric[name]
+        along = multiplier[name] + (rho / 2) * violation
+        total = total.to(violation.device) + torch.sum(weighted * along, dtype=torch.float64)
+    return float(total)

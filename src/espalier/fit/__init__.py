@@ -1,0 +1,1 @@
+"""Fit: the one training loop, checkpoints and the run folder."""

@@ -1,0 +1,116 @@
+"""Reading a run folder, finished or not."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espalier.errors import RunFolderError
+
+FORMAT = "espalier-run"
+VERSION = 1
+
+Event = dict[str, Any]
+"""One line of ``metrics.jsonl``; ``event`` names its kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What a run folder says, for reports and comparisons.
+
+    Attributes:
+        path: The folder.
+        config: ``config.json``.
+        plan: ``plan.yaml``, as plain data; None while there is none.
+        events: ``metrics.jsonl``.
+        result: ``result.json``; None until the run has ended.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    plan: Mapping[str, Any] | None
+    events: tuple[Event, ...]
+    result: Mapping[str, Any] | None
+
+
+def read_run(path: Path | str) -> RunRecord:
+    """Read a run folder, finished or not, without locking it.
+
+    Raises:
+        RunFolderError: No such folder; not a run; of another version; a file in it is damaged.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise RunFolderError(f"{path}: there is no such folder; give the folder of a run")
+    if not (path / "config.json").is_file():
+        raise RunFolderError(f"{path}: not a run, for it has no config.json; give a run's folder")
+    config = _mapping(path / "config.json", "json")
+    if config.get("format") != FORMAT:
+        raise RunFolderError(f"{path}: its config.json is not that of a run; give a run's folder")
+    if config.get("version") != VERSION:
+        raise RunFolderError(
+            f"{path}: a run of format version {config.get('version')!r}, and this Espalier reads "
+            f"{VERSION}; use the Espalier that wrote it"
+        )
+    has = {name: (path / name).is_file() for name in ("plan.yaml", "result.json")}
+    return RunRecord(
+        path=path,
+        config=config,
+        plan=_mapping(path / "plan.yaml", "yaml") if has["plan.yaml"] else None,
+        events=tuple(read_events(path / "metrics.jsonl")),
+        result=_mapping(path / "result.json", "json") if has["result.json"] else None,
+    )
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events of a ``metrics.jsonl``; none if there is no file.
+
+    Raises:
+        RunFolderError: A line that is no event, other than a last one without its line end.
+    """
+    if not path.is_file():
+        return []
+    events = []
+    *lines, half = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            event = json.loads(line)
+            event["event"]
+        except (ValueError, KeyError, TypeError):
+            raise RunFolderError(
+                f"{path}: line {number} is not an event: {line[:60]!r}; remove that line"
+            ) from None
+        events.append(event)
+    return events
+
+
+def plain(content: Any) -> Any:
+    """The same with tuples as lists, 0-dimensional tensors as numbers, and NaN and ±∞ as None.
+
+    >>> plain({"loss": float("nan"), "keep": (3, 4)})
+    {'loss': None, 'keep': [3, 4]}
+    """
+    if isinstance(content, Mapping):
+        return {str(key): plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [plain(value) for value in content]
+    if hasattr(content, "item"):
+        return plain(content.item())
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content if isinstance(content, str | int | float | None) else str(content)
+
+
+def _mapping(path: Path, kind: str) -> Mapping[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if kind == "json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunFolderError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{path}: holds a {type(content).__name__}, not a mapping")
+    return content

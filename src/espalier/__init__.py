@@ -20,7 +20,23 @@ from espalier.solvers import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "ADMM", "SLR", "Activations", "AdamMoment", "Certificate", "Constant", "Cubic", "Fisher",
-    "GeometricRho", "Gradual", "Identity", "OneShot", "Outcome", "Penalty", "Plan", "Pruning", "Rounds",
-    "StagedRho", "plan",
+    "ADMM",
+    "SLR",
+    "Activations",
+    "AdamMoment",
+    "Certificate",
+    "Constant",
+    "Cubic",
+    "Fisher",
+    "GeometricRho",
+    "Gradual",
+    "Identity",
+    "OneShot",
+    "Outcome",
+    "Penalty",
+    "Plan",
+    "Pruning",
+    "Rounds",
+    "StagedRho",
+    "plan",
 ]

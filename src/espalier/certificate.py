@@ -108,7 +108,8 @@ def certify(updates: Sequence[Update], *, held: bool, tolerance: float = 1e-2) -
         tolerance=tolerance,
         total_violation=total,
         violation={
-            n: 0.0 if held else layer.violation / (layer.weight or 1.0) for n, layer in layers.items()
+            n: 0.0 if held else layer.violation / (layer.weight or 1.0)
+            for n, layer in layers.items()
         },
         z_change={n: layer.z_change for n, layer in layers.items()},
         multiplier_change={n: layer.multiplier_change for n, layer in layers.items()},
@@ -124,13 +125,25 @@ def _verdict(
     updates: Sequence[Update], held: bool, total: float, tolerance: float
 ) -> tuple[Outcome, str]:
     if any(not math.isfinite(u.loss + u.violation) for u in updates):
-        return Outcome.NON_FINITE, "A loss or a weight became NaN or infinite; lower the learning rate."
+        return (
+            Outcome.NON_FINITE,
+            "A loss or a weight became NaN or infinite; lower the learning rate.",
+        )
     if held:
-        return Outcome.CONVERGED, "The weights are on their sets and the zeros are held: a cut takes nothing."
+        return (
+            Outcome.CONVERGED,
+            "The weights are on their sets and the zeros are held: a cut takes nothing.",
+        )
     if not updates:
-        return Outcome.BUDGET_SPENT, "No update was made: the run was shorter than the solver's cadence."
+        return (
+            Outcome.BUDGET_SPENT,
+            "No update was made: the run was shorter than the solver's cadence.",
+        )
     if total <= tolerance:
-        return Outcome.CONVERGED, f"A cut takes {total:.2%} of the weights' norm, within {tolerance:.2%}."
+        return (
+            Outcome.CONVERGED,
+            f"A cut takes {total:.2%} of the weights' norm, within {tolerance:.2%}.",
+        )
     earlier = updates[-max(1, len(updates) // 4) - 1].violation if len(updates) > 1 else math.inf
     if updates[-1].slack == 0 and total > 0.95 * earlier:
         return Outcome.STALLED, (

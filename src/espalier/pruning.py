@@ -1,9 +1,9 @@
 """The handle a training loop holds: it pulls, updates, holds and cuts.
 
-    loss.backward()
-    pruning.add_gradients_()        # Λ + ρ(W − Z), fused, outside autograd
-    optimizer.step(); optimizer.zero_grad()
-    pruning.step(loss)              # counts; every ``cadence`` steps: conditions, Z, Λ, s
+loss.backward()
+pruning.add_gradients_()        # Λ + ρ(W − Z), fused, outside autograd
+optimizer.step(); optimizer.zero_grad()
+pruning.step(loss)              # counts; every ``cadence`` steps: conditions, Z, Λ, s
 """
 
 import math
@@ -115,7 +115,9 @@ class Pruning:
             NonFiniteError: The loss of the interval is NaN or infinite.
         """
         self._count += 1
-        self._loss_sum = self._loss_sum + (loss.detach().double() if isinstance(loss, Tensor) else loss)
+        self._loss_sum = self._loss_sum + (
+            loss.detach().double() if isinstance(loss, Tensor) else loss
+        )
         self._loss_count += 1
         if self._offset and self.solver.decoupled:
             self._pull_decoupled_()
@@ -179,7 +181,10 @@ class Pruning:
         change = norms(difference(new.multiplier, old.multiplier)) or nothing
         layers = {
             n: LayerUpdate(
-                weight=size[n], violation=violation[n], z_change=z_change[n], multiplier_change=change[n]
+                weight=size[n],
+                violation=violation[n],
+                z_change=z_change[n],
+                multiplier_change=change[n],
             )
             for n in w
         }

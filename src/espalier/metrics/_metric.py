@@ -50,7 +50,7 @@ class Metric(ABC):
 class Identity(Metric):
     """The plain Euclidean norm: the largest weights stay."""
 
-    def gauge(  # noqa: D102
+    def gauge(
         self, model: nn.Module, names: tuple[str, ...], optimizer: torch.optim.Optimizer | None
     ) -> Gauge:
         return Gauge()

@@ -54,7 +54,7 @@ class _ActivationGauge(Gauge):
             if isinstance(layer, nn.Linear):
                 square = x.square().flatten(0, -2).mean(0)
             else:
-                axis = -layer.weight.dim() + 1  # type: ignore[union-attr,operator]
+                axis = -layer.weight.dim() + 1  # type: ignore[operator]
                 square = x.square().movedim(axis, -1).flatten(0, -2).mean(0)
             mean = self._mean.get(name)
             self._mean[name] = square if mean is None else mean.lerp(square, 1.0 - self._beta)

@@ -8,8 +8,25 @@ from espalier.solvers.penalty import Penalty
 from espalier.solvers.rho import ConstantRho, GeometricRho, RhoSchedule, StagedRho
 from espalier.solvers.schedules import Constant, Cubic, Rounds, Schedule
 from espalier.solvers.slr import SLR
+from espalier.solvers.slr_released import SLRReleased
 
 __all__ = [
-    "ADMM", "SLR", "Conditions", "Constant", "ConstantRho", "Constraint", "Cubic", "GeometricRho",
-    "Gradual", "OneShot", "Penalty", "RhoSchedule", "Rounds", "Schedule", "Solver", "StagedRho", "State",
+    "ADMM",
+    "SLR",
+    "Conditions",
+    "Constant",
+    "ConstantRho",
+    "Constraint",
+    "Cubic",
+    "GeometricRho",
+    "Gradual",
+    "OneShot",
+    "Penalty",
+    "RhoSchedule",
+    "Rounds",
+    "SLRReleased",
+    "Schedule",
+    "Solver",
+    "StagedRho",
+    "State",
 ]

@@ -21,10 +21,15 @@ from espalier.solvers.schedules import Cubic, Schedule
 class Constraint(Protocol):
     """The plan as it stands at one update: in a metric, opened by the slack of the moment."""
 
-    metric: Mapping[str, Tensor] | None
-    """The norm of the pull and so of the conditions; ``None``: the plain one."""
-    moved: bool
-    """Whether the budget has changed since the last update: then Z of then is infeasible now."""
+    @property
+    def metric(self) -> Mapping[str, Tensor] | None:
+        """The norm of the pull and so of the conditions; ``None``: the plain one."""
+        ...
+
+    @property
+    def moved(self) -> bool:
+        """Whether the budget has changed since the last update: then Z of then is infeasible now."""
+        ...
 
     def project(self, w: Weights) -> dict[str, Tensor]:
         """Z = Π_S(W): a new tensor for every constrained weight."""

@@ -27,7 +27,9 @@ class ADMM(Solver):
     def init(self, w: Weights, constraint: Constraint) -> State:
         """Z⁰ = Π_S(W⁰), U⁰ = 0."""
         z = constraint.project(w)
-        return State(z=z, multiplier={n: 0.0 * z[n].float() for n in z}, rho=self.rho, step=self.rho)
+        return State(
+            z=z, multiplier={n: 0.0 * z[n].float() for n in z}, rho=self.rho, step=self.rho
+        )
 
     def update(
         self, w: Weights, state: State, constraint: Constraint, loss: float

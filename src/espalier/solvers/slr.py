@@ -45,7 +45,8 @@ class SLR(Solver):
         >>> round(SLR(M=300, r=0.1).alpha(1), 5), round(SLR(M=300, r=0.1).alpha(100), 5)
         (0.99667, 0.99939)
         """
-        return 1.0 - 1.0 / (self.M * k ** (1.0 - 1.0 / k**self.r))
+        exponent = 1.0 - 1.0 / float(k) ** self.r
+        return 1.0 - 1.0 / (self.M * float(k) ** exponent)
 
     def init(self, w: Weights, constraint: Constraint) -> State:
         """Z⁰ = Π_S(W⁰), Λ⁰ = 0, s⁰ given."""
@@ -70,7 +71,7 @@ class SLR(Solver):
         norm_printed = norm_used
         if first:
             norm = size(g)
-            step = _follow(alpha, step, norm_used, norm)
+            step = follow(alpha, step, norm_used, norm)
             multiplier = ascend(multiplier, step, g)
             norm_used = norm or norm_used
 
@@ -85,7 +86,7 @@ class SLR(Solver):
         second = with_new < with_old
         if second:
             norm = size(g)
-            step = _follow(alpha, step, norm_printed if self.printed_steps else norm_used, norm)
+            step = follow(alpha, step, norm_printed if self.printed_steps else norm_used, norm)
             multiplier = ascend(multiplier, step, g)
             norm_used = norm or norm_used
 
@@ -98,6 +99,6 @@ class SLR(Solver):
         return state, Conditions(first=first, second=second)
 
 
-def _follow(alpha: float, step: float, norm_old: float, norm_new: float) -> float:
+def follow(alpha: float, step: float, norm_old: float, norm_new: float) -> float:
     """Eqs. (5), (10): s_new = α s_old ‖g_old‖ / ‖g_new‖; unchanged until both norms are nonzero."""
     return alpha * step * norm_old / norm_new if norm_old > 0 and norm_new > 0 else step

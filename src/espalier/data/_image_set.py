@@ -9,7 +9,7 @@ from torch import Tensor
 from espalier.errors import DataError, RequestError
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # tensors have no single truth value
 class ImageSet:
     """Labelled images of one size, with the figures that normalise them.
 
@@ -70,7 +70,7 @@ class ImageSet:
         """Images as the model sees them, (v − mean)/std a channel, on the device of ``images``.
 
         Args:
-            images: Some of this set's images, perhaps augmented; uint8 or floating point (N, C, H, W).
+            images: Some of this set's images, perhaps augmented, (N, C, H, W); not modified.
 
         Returns:
             float32 for uint8 images, else the dtype of ``images``; the same shape and device.
@@ -87,8 +87,8 @@ class ImageSet:
     def first(self, limit: int | None) -> "ImageSet":
         """At most ``limit`` images, as many of each class as can be, in their old order.
 
-        Of each class the first images are taken; class counts differ by one at most unless a class runs
-        out. Nothing is random, so the subset is the same in every run.
+        Of each class the first images are taken; class counts differ by one at most unless a class
+        runs out. Nothing is random, so the subset is the same in every run.
 
         Args:
             limit: A count of images, ≥ 1; None or a figure above ``len(self)`` keeps all.

@@ -25,13 +25,14 @@ def load_mnist(path: str | Path) -> Split:
     """MNIST (or any set in its format, such as Fashion-MNIST) from a folder of IDX files.
 
     Args:
-        path: The folder with ``train-images-idx3-ubyte`` and its three companions, each raw or ``.gz``.
+        path: The folder of ``train-images-idx3-ubyte`` and the other three, each raw or ``.gz``.
 
     Returns:
         uint8 images (N, 1, 28, 28), normalised by mean 0.1307 and standard deviation 0.3081.
 
     Raises:
-        DataError: A file is missing, cut short, too long or not IDX; the message names it and the byte.
+        DataError: A file is missing, cut short, too long or not IDX, or holds a label above 9; the
+            message names the file and the byte.
 
     Source: LeCun, Cortes & Burges, "The MNIST database", section "File formats".
     """

@@ -11,7 +11,7 @@ Batch = Any
 
 @runtime_checkable
 class Task(Protocol):
-    """Loss, evaluation and batches: what a user writes to prune a model on a problem of their own."""
+    """Loss, evaluation and batches: what to write to prune a model on a problem of your own."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -26,7 +26,7 @@ class Task(Protocol):
         """The key of ``evaluate`` that a run is judged by; higher is better."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step ``start`` on: a pure function of (seed, epoch, step)."""
+        """The batches of an epoch from ``start`` on: a pure function of (seed, epoch, step)."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The differentiable scalar that training makes small."""

@@ -8,11 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from espalier.data._image_set import ImageSet
+from espalier.data import Augment, ImageSet
 from espalier.errors import RequestError
-
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-"""Images (N, C, H, W) and a generator to new images of the same shape."""
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
 """Logits (N, classes) and labels (N,) to a scalar, the mean over the batch."""
@@ -28,13 +25,13 @@ class Labelled(NamedTuple):
 class Classification:
     """Cross-entropy and accuracy on labelled images; the batches depend on nothing but the seed.
 
-    The order of an epoch is one permutation drawn from (seed, epoch), the augmentation of a batch is
-    drawn from (seed, epoch, step): no global random state is read or changed, the model has no
-    influence, and an epoch taken up at any step goes on with the very same batches. All of it is drawn
-    on the CPU, so a GPU sees the same batches.
+    The order of an epoch is one permutation drawn from (seed, epoch), the augmentation of a batch
+    is drawn from (seed, epoch, step): no global random state is read or changed, the model has no
+    influence, and an epoch taken up at any step goes on with the very same batches. All of it is
+    drawn on the CPU, so a GPU sees the same batches.
 
-    The images of an epoch that do not fill a batch are left out of it (other images each epoch), so that
-    every step averages over equally many.
+    The images of an epoch that do not fill a batch are left out of it (other images each epoch), so
+    that every step averages over equally many.
 
     Args:
         train: Images to learn from.
@@ -143,8 +140,9 @@ class Classification:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Accuracy (fraction) and mean loss over the test set, in eval mode, without gradients.
 
-        An image whose logits are not all finite counts as wrong, and the loss is then NaN or infinite.
-        Labels are not smoothed. Every module's training mode is restored, also when the model raises.
+        An image whose logits are not all finite counts as wrong, and the loss is then NaN or
+        infinite. Labels are not smoothed. Every module's training mode is restored, also when the
+        model raises.
         """
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
@@ -169,7 +167,7 @@ class Classification:
         return {"accuracy": correct / len(self.test), "loss": total_loss / len(self.test)}
 
     def calibration(self) -> Iterator[Tensor]:
-        """The inputs of epoch 0's batches: what BatchNorm sees in training, augmentation included."""
+        """The inputs of epoch 0's batches: what BatchNorm sees in training, augmented."""
         return (batch.images for batch in self.batches(epoch=0))
 
     def _inputs(self, source: ImageSet, images: Tensor) -> Tensor:
@@ -178,6 +176,6 @@ class Classification:
 
 
 def _generator(seed: int, *key: int) -> torch.Generator:
-    """A CPU generator of its own for every (seed, key): SeedSequence keeps neighbours independent."""
+    """A CPU generator for every (seed, key); SeedSequence keeps neighbours independent."""
     state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))

@@ -1,0 +1,20 @@
+"""The page's figures: one function a figure, each giving a drawing ready for the page."""
+
+from espalier.report.figures._base import Drawing, Key, styles_for
+from espalier.report.figures.ablation import ablation
+from espalier.report.figures.certificate import certificate
+from espalier.report.figures.conditions import conditions
+from espalier.report.figures.curves import curves
+from espalier.report.figures.heatmaps import Heatmap, heatmaps
+
+__all__ = [
+    "Drawing",
+    "Heatmap",
+    "Key",
+    "ablation",
+    "certificate",
+    "conditions",
+    "curves",
+    "heatmaps",
+    "styles_for",
+]

@@ -1,0 +1,186 @@
+"""What all figures share: one width, one type size, one palette, and SVG of the same bytes always.
+
+Text stays text in the SVG and takes the page's font. Legends are HTML beside the figure, so that
+they never cover data.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from espalier.report.groups import Group
+from espalier.report.numbers import power_of_ten
+
+WIDTH = 460  # CSS pixels; the height is each figure's own
+INK, SOFT, RULE, GRID = "#1d2421", "#59625d", "#a3aaa5", "#e9ebe7"
+MET, REFUSED, UNTESTED = "#0072b2", "#e69f00", "#dfe2dd"
+# Okabe and Ito's palette without its yellow, which vanishes on white; greys end it.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4d4d4d")
+DASHES = ("", "6 2.4", "1.6 1.8", "7 2 1.6 2")
+POINTS = 480  # a curve has no more points than this
+
+RC = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "espalier",
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",  # for measuring only: it ships with matplotlib
+    "font.size": 10.5,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.linewidth": 0.8,
+    "axes.labelcolor": SOFT,
+    "axes.labelsize": 10.5,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 7.0,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.9,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "xtick.major.size": 3.5,
+    "ytick.major.size": 0.0,
+    "ytick.minor.size": 0.0,
+    "xtick.minor.size": 0.0,
+    "lines.linewidth": 1.9,
+    "lines.solid_capstyle": "round",
+    "lines.dash_capstyle": "butt",
+    "figure.constrained_layout.use": True,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How one series is drawn."""
+
+    colour: str
+    dash: str = ""
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Keyword arguments for ``Axes.plot``."""
+        parts = tuple(float(part) for part in self.dash.split())
+        return {"color": self.colour, "linestyle": (0, parts) if parts else "-"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """One entry of a legend: a line, with its interval band if ``band``, or a block of colour."""
+
+    label: str
+    style: Style
+    band: bool = False
+    block: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure for the page.
+
+    Attributes:
+        svg: the picture.
+        caption: what is drawn and how to read it.
+        keys: the legend, set above the picture.
+    """
+
+    svg: Markup
+    caption: str
+    keys: Sequence[Key] = ()
+
+
+def styles_for(groups: Sequence[Group]) -> list[Style]:
+    """One style a group: shades of one ramp for an ordered setting, else distinct colours."""
+    values = [group.value for group in groups]
+    ordered = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    if ordered and len(groups) > 2 and len({group.method for group in groups}) == 1:
+        ramp = ramp_colours(len(groups))
+        rank = sorted(range(len(groups)), key=lambda index: values[index])
+        return [Style(colour=ramp[rank.index(index)]) for index in range(len(groups))]
+    return [distinct(index) for index in range(len(groups))]
+
+
+def distinct(index: int) -> Style:
+    """Colours first, then the same colours dashed."""
+    dash = DASHES[index // len(PALETTE) % len(DASHES)]
+    return Style(colour=PALETTE[index % len(PALETTE)], dash=dash)
+
+
+def ramp_colours(n: int) -> list[str]:
+    """``n`` colours from dark to light of a perceptually even, colour-blind-safe ramp."""
+    ramp = mpl.colormaps["viridis"]
+    return [mpl.colors.to_hex(ramp(at)) for at in np.linspace(0.0, 0.86, n)]
+
+
+def canvas(height: int, **layout: Any) -> tuple[Figure, Any]:
+    """A figure ``WIDTH`` by ``height`` pixels and its axes (``layout`` as in ``subplots``)."""
+    figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(w_pad=0.05, h_pad=0.04)  # type: ignore[call-arg]
+    return figure, figure.subplots(**layout)
+
+
+def svg(figure: Figure, name: str, title: str) -> Markup:
+    """The figure as inline SVG: no prologue, no metadata, its ids made the page's own by ``name``."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(_METADATA), transparent=True)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href=", "href=")
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    head = re.match(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", text)
+    assert head is not None
+    opening = Markup('<svg {} role="img" aria-label="{}">').format(Markup(head[1]), title)
+    return opening + Markup(text[head.end() :].strip())
+
+
+_METADATA = ("Date", "Creator", "Format", "Type")
+
+
+def decimate(x: Sequence[float], y: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """At most ``POINTS`` points that keep every bin's lowest and highest value; gaps are NaN."""
+    xs = np.asarray(x, dtype=float)
+    ys = np.asarray([np.nan if v is None else v for v in y], dtype=float)
+    ys[~np.isfinite(ys)] = np.nan
+    if len(xs) <= POINTS:
+        return xs, ys
+    kept: list[int] = []
+    for part in np.array_split(np.arange(len(xs)), POINTS // 2):
+        seen = part[~np.isnan(ys[part])]
+        if len(seen):
+            kept += sorted({int(seen[ys[seen].argmin()]), int(seen[ys[seen].argmax()])})
+    return xs[kept], ys[kept]
+
+
+def log_axis(ax: Axes) -> None:
+    """A logarithmic y axis with ticks at powers of ten."""
+    ax.set_yscale("log", nonpositive="mask")
+    low, high = ax.get_ylim()
+    if np.log10(high / low) < 1:  # within one decade: show at least a decade
+        middle = np.sqrt(low * high)
+        ax.set_ylim(middle / 10**0.55, middle * 10**0.55)
+    ax.yaxis.set_major_locator(LogLocator(numticks=6))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def whole_numbers(ax: Axes) -> None:
+    """Ticks of the x axis at integers, with thousands separated."""
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

@@ -1,0 +1,153 @@
+"""Which runs belong together: seeds of one setting are one group; what differs names the groups.
+
+The resolved recipes are flattened to dotted keys and compared. Keys that say who ran it and not
+what was run (seed, title, folder) are left out.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from espalier.report.numbers import finite
+from espalier.report.runs import Run
+
+_NOT_SETTINGS = {"seed", "seeds", "out", "title", "description", "output", "folder"}
+_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean over seeds and the half-width of its Student-t 95 % interval (``None`` for n = 1)."""
+
+    value: float
+    half_width: float | None
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The runs that differ in nothing but the seed.
+
+    Attributes:
+        label: what tells the group from the others on this page.
+        runs: ordered by seed.
+        value: the group's value of the page's one varied setting; ``None`` when there is none.
+    """
+
+    label: str
+    runs: Sequence[Run]
+    value: Any = None
+
+    @property
+    def method(self) -> str:
+        """The method of every run in the group."""
+        return self.runs[0].method
+
+    def mean(self, of: Callable[[Run], Any]) -> Mean | None:
+        """Mean and interval of a quantity over the runs that have it."""
+        return mean([of(run) for run in self.runs])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All groups of a page and the one setting they differ in, if it is one.
+
+    Attributes:
+        groups: in the order in which they were given.
+        setting: dotted key of the only setting, besides the method, that varies; or ``None``.
+    """
+
+    groups: Sequence[Group]
+    setting: str | None
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods, each once."""
+        return list(dict.fromkeys(group.method for group in self.groups))
+
+
+def mean(values: Sequence[Any]) -> Mean | None:
+    r"""Mean of the finite values with its Student-t 95 % interval over seeds.
+
+    .. math:: \bar x \pm t_{0.975,\,n-1}\, s/\sqrt n
+
+    >>> mean([0.98, 0.99, None])
+    Mean(value=0.985, half_width=0.06353, n=2)
+    """
+    known = [number for number in map(finite, values) if number is not None]
+    if not known:
+        return None
+    n, centre = len(known), math.fsum(known) / len(known)
+    if n == 1:
+        return Mean(value=centre, half_width=None, n=1)
+    spread = math.sqrt(math.fsum((x - centre) ** 2 for x in known) / (n - 1))
+    return Mean(value=centre, half_width=round(_t(n - 1) * spread / math.sqrt(n), 12), n=n)
+
+
+def _t(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t: a table, then Cornish and Fisher's expansion."""
+    if freedom <= len(_T_95):
+        return _T_95[freedom - 1]
+    z = 1.959964
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+
+
+def compare(runs: Sequence[Run]) -> Comparison:
+    """Puts seeds together and finds what the groups differ in."""
+    together: dict[str, list[tuple[Run, dict[str, Any]]]] = {}
+    for run in runs:
+        settings = flatten(run.recipe)
+        key = json.dumps(settings, sort_keys=True, default=str)
+        together.setdefault(key, []).append((run, settings))
+    members = [
+        sorted((run for run, _ in group), key=lambda run: str(run.seed).zfill(12))
+        for group in together.values()
+    ]
+    settings = [group[0][1] for group in together.values()]
+    varied = _varied_within_methods([group[0].method for group in members], settings)
+    labels = [_label(group[0], own, varied) for group, own in zip(members, settings, strict=True)]
+    setting = varied[0] if len(varied) == 1 else None
+    groups = tuple(
+        Group(
+            label=label if labels.count(label) == 1 else f"{label} · {group[0].path.name}",
+            runs=tuple(group),
+            value=own.get(setting) if setting else None,
+        )
+        for label, group, own in zip(labels, members, settings, strict=True)
+    )
+    return Comparison(groups=groups, setting=setting)
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys to scalars; lists count as one value.
+
+    >>> flatten({"a": {"b": 1}, "seed": 3, "c": [1, 2]})
+    {'a.b': 1, 'c': '[1, 2]'}
+    """
+    if not isinstance(value, Mapping):
+        return {prefix: json.dumps(value) if isinstance(value, list) else value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if str(key) not in _NOT_SETTINGS:
+            flat |= flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _varied_within_methods(methods: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[str]:
+    """The keys that take two values among the groups of one method."""
+    varied: dict[str, None] = {}
+    for method in dict.fromkeys(methods):
+        own = [s for s, m in zip(settings, methods, strict=True) if m == method]
+        for key in dict.fromkeys(key for s in own for key in s):
+            if len({json.dumps(s.get(key), default=str) for s in own}) > 1:
+                varied[key] = None
+    return list(varied)
+
+
+def _label(run: Run, settings: Mapping[str, Any], varied: Sequence[str]) -> str:
+    shown = [f"{key.split('.')[-1]} {settings[key]}" for key in varied if key in settings]
+    if len(shown) > 3:
+        return f"{run.method} · {run.path.name}"
+    return " · ".join([run.method, *shown])

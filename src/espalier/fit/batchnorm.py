@@ -78,7 +78,7 @@ def reestimate_(model: nn.Module, inputs: Iterable[Tensor]) -> None:
 
 @contextmanager
 def reestimated(model: nn.Module, inputs: Iterable[Tensor]) -> Iterator[None]:
-    """The model with its BatchNorm statistics re-estimated; the old come back, bit for bit, on exit."""
+    """The model with re-estimated statistics; the old come back, bit for bit, on exit."""
     layers = batchnorms(model)
     saved = _statistics(layers)
     try:

@@ -35,6 +35,11 @@ class RunFolder:
         path: The folder; made if it is not there.
         resume: Whether to go on with the run the folder may hold. A folder without one is begun.
 
+    Attributes:
+        path: The folder.
+        count: Events in ``metrics.jsonl``.
+        notes: What is to be found again after a resume; saved with every checkpoint.
+
     Raises:
         RunFolderError: In use by another process; holds a run and ``resume`` is false; holds
             something else; cannot be written.
@@ -43,7 +48,7 @@ class RunFolder:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as place, RunFolder(f"{place}/run") as run:
         ...     run.write_config({"recipe": {"model": "lenet5"}})
-        ...     run.append({"event": "resumed", "step": 3})
+        ...     _ = run.append({"event": "resumed", "step": 3})
         ...     [event["step"] for event in run.events()]
         [3]
     """
@@ -53,6 +58,8 @@ class RunFolder:
         _begin(self.path, resume)
         self._lock = _lock(self.path / "lock")
         self._metrics: IO[str] | None = None
+        self.notes: dict[str, Any] = {}
+        self.count = len(self.events())
         self._before, self._began = 0.0, time.monotonic()
         for left in self.path.glob(f"{TEMPORARY}*"):
             left.unlink()
@@ -124,6 +131,7 @@ class RunFolder:
                 self._metrics = open(self / "metrics.jsonl", "a", encoding="utf-8")
             self._metrics.write(json.dumps(plain(event), allow_nan=False) + "\n")
             self._metrics.flush()
+            self.count += 1
         except OSError as error:
             raise RunFolderError(
                 f"{self / 'metrics.jsonl'}: cannot be written: {error.strerror}; "
@@ -136,13 +144,14 @@ class RunFolder:
         return read_events(self / "metrics.jsonl")
 
     def rewind(self, count: int, seconds: float) -> None:
-        """Go back to an earlier moment: the first ``count`` events stay, the clock says ``seconds``."""
+        """Go back to when there were ``count`` events and the clock said ``seconds``."""
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
         if (self / "metrics.jsonl").is_file():
             lines = (self / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
             write_bytes(self / "metrics.jsonl", b"".join(line + b"\n" for line in lines[:count]))
+            self.count = min(count, len(lines))
         self._before, self._began = seconds, time.monotonic()
 
 

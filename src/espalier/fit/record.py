@@ -75,7 +75,7 @@ def read_events(path: Path) -> list[Event]:
     if not path.is_file():
         return []
     events = []
-    *lines, half = path.read_bytes().split(b"\n")
+    lines = path.read_bytes().split(b"\n")[:-1]
     for number, line in enumerate(lines, start=1):
         try:
             event = json.loads(line)

@@ -79,7 +79,7 @@ def load_tree(path: Path | str) -> Tree:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             _check_origin(path, metadata)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except FileNotFoundError:
         _refuse(path, "there is no such file")
     except (SafetensorError, OSError) as error:

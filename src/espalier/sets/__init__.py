@@ -13,6 +13,8 @@ set                    unit                                    fits
 ``NOfM(n, m)``         m inputs with at most n nonzeros        m divides I
 ``Blocks(h, w)``       h × w of the matrix (O, I·prod(k))      h divides O, w the rest
 =====================  ======================================  =========================
+
+``Shared`` is one budget over several tensors: their units compete.
 """
 
 from espalier.sets._names import NAMES, parse
@@ -21,9 +23,11 @@ from espalier.sets.blocks import Blocks
 from espalier.sets.channels import Channels
 from espalier.sets.columns import Columns
 from espalier.sets.filters import Filters
+from espalier.sets.filters_and_columns import FiltersAndColumns
 from espalier.sets.kernel_patterns import KernelPatterns
 from espalier.sets.kernels import Kernels
 from espalier.sets.n_of_m import NOfM
+from espalier.sets.shared import Shared
 from espalier.sets.unstructured import Unstructured
 
 __all__ = [
@@ -32,11 +36,13 @@ __all__ = [
     "Channels",
     "Columns",
     "Filters",
+    "FiltersAndColumns",
     "GroupSet",
     "KernelPatterns",
     "Kernels",
     "NOfM",
     "Set",
+    "Shared",
     "Unstructured",
     "parse",
 ]

@@ -34,10 +34,10 @@ def magnitude(w: Tensor, metric: Tensor | None = None) -> Tensor:
 
 def _scaled(x: Tensor, peak: float, dtype: torch.dtype | None = None) -> tuple[Tensor, int]:
     """``(x / 2ˢ, s)``, a new tensor with its largest absolute value near 1."""
-    dtype = dtype or _wide(x.dtype)
-    bound = 1022 if dtype is torch.float64 else 126  # where 2ˢ and 2⁻ˢ are both normal numbers
+    wide = _wide(x.dtype)
+    bound = 1022 if wide is torch.float64 else 126  # where 2ˢ and 2⁻ˢ are both normal numbers
     exponent = max(-bound, min(frexp(peak)[1], bound))
-    return x.detach().to(dtype) * 2.0**-exponent, exponent
+    return (x.detach().to(wide) * 2.0**-exponent).to(dtype or wide), exponent
 
 
 def _peak(w: Tensor) -> float:

@@ -10,6 +10,7 @@ from espalier.sets.blocks import Blocks
 from espalier.sets.channels import Channels
 from espalier.sets.columns import Columns
 from espalier.sets.filters import Filters
+from espalier.sets.filters_and_columns import FiltersAndColumns
 from espalier.sets.kernel_patterns import KernelPatterns
 from espalier.sets.kernels import Kernels
 from espalier.sets.n_of_m import NOfM
@@ -17,7 +18,17 @@ from espalier.sets.unstructured import Unstructured
 
 NAMES: dict[str, type[Set]] = {
     cls.name: cls
-    for cls in (Unstructured, Filters, Channels, Columns, Kernels, KernelPatterns, NOfM, Blocks)
+    for cls in (
+        Unstructured,
+        Filters,
+        Channels,
+        Columns,
+        FiltersAndColumns,
+        Kernels,
+        KernelPatterns,
+        NOfM,
+        Blocks,
+    )
 }
 """Every set, by the name a recipe gives it."""
 

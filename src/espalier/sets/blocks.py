@@ -12,8 +12,7 @@ from espalier.sets._set import GroupSet
 class Blocks(GroupSet):
     r"""At most ``keep`` nonzero blocks of ``h`` × ``w`` in the matrix (O, I·prod(k)).
 
-    .. math:: S = \{z : \#\{(r, c) : z_{rc} \ne 0\} \le k\}, \qquad z_{rc} \in \mathbb{R}^{h \times
-    w}
+    .. math:: S = \{z : \#\{(r, c) : z_{rc} \ne 0\} \le k\}, \; z_{rc} \in \mathbb{R}^{h \times w}
 
     The blocks of largest :math:`\sum_{i \in rc} h_i w_i^2` stay. Unit: a block, O/h · I·prod(k)/w
     of them, counted row by row.

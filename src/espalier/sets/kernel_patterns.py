@@ -59,8 +59,9 @@ class KernelPatterns(GroupSet):
         return 5
 
     def inside(self, e: Tensor) -> Tensor:  # noqa: D102
-        retained = torch.stack([e[:, stays].sum(1) for stays in STAYS], 1)
-        return self._table(e.device)[retained.argmax(1)]
+        by_position = e.T.contiguous()
+        retained = torch.stack([by_position[list(stays)].sum(0) for stays in STAYS])
+        return self._table(e.device)[retained.argmax(0)]
 
     def fits_inside(self, nonzero: Tensor) -> bool:  # noqa: D102
         # A kernel fits a pattern if it has no nonzero outside it.

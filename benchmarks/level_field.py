@@ -53,7 +53,12 @@ def settings(overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def solver(c: dict[str, Any], steps_per_epoch: int) -> esp.solvers.Solver:
-    metrics = {"identity": esp.Identity, "adam": esp.AdamMoment, "fisher": esp.Fisher, "activations": esp.Activations}
+    metrics = {
+        "identity": esp.Identity,
+        "adam": esp.AdamMoment,
+        "fisher": esp.Fisher,
+        "activations": esp.Activations,
+    }
     common = {
         "cadence": steps_per_epoch if c["cadence"] == "epoch" else c["cadence"],
         "continuation": esp.Cubic(c["until"]) if c["until"] else esp.Constant(),
@@ -64,7 +69,12 @@ def solver(c: dict[str, Any], steps_per_epoch: int) -> esp.solvers.Solver:
     match c["method"]:
         case "slr":
             return esp.SLR(
-                rho=c["rho"], step=c["step"], M=c["M"], r=c["r"], printed_steps=c["printed"], **common
+                rho=c["rho"],
+                step=c["step"],
+                M=c["M"],
+                r=c["r"],
+                printed_steps=c["printed"],
+                **common,
             )
         case "admm":
             return esp.ADMM(rho=c["rho"], **common)
@@ -80,11 +90,18 @@ def solver(c: dict[str, Any], steps_per_epoch: int) -> esp.solvers.Solver:
 def task(data: str, seed: int, batch: int, smoothing: float = 0.0) -> Classification:
     split = load_mnist(data)
     return Classification(
-        split.train, split.test, batch_size=batch, seed=seed, test_batch_size=1000, label_smoothing=smoothing
+        split.train,
+        split.test,
+        batch_size=batch,
+        seed=seed,
+        test_batch_size=1000,
+        label_smoothing=smoothing,
     )
 
 
-def train_epoch(model: Any, job: Classification, epoch: int, optimizer: Any, scheduler: Any, pruning: Any = None) -> None:
+def train_epoch(
+    model: Any, job: Classification, epoch: int, optimizer: Any, scheduler: Any, pruning: Any = None
+) -> None:
     model.train()
     for batch in job.batches(epoch):
         images = batch.images.to(memory_format=torch.channels_last)
@@ -176,7 +193,9 @@ def key(c: dict[str, Any]) -> str:
 
 
 def results() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    return (
+        [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    )
 
 
 def job_of(args: tuple[str, dict[str, Any]]) -> dict[str, Any]:
@@ -187,8 +206,16 @@ def job_of(args: tuple[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def sweep(data: str, grid: Path, workers: int, seeds: list[int]) -> None:
-    lines = [json.loads(line) for line in grid.read_text().splitlines() if line.strip() and line[0] != "#"]
-    todo = [settings({**line, "seed": seed}) for line in lines for seed in ([line["seed"]] if "seed" in line else seeds)]
+    lines = [
+        json.loads(line)
+        for line in grid.read_text().splitlines()
+        if line.strip() and line[0] != "#"
+    ]
+    todo = [
+        settings({**line, "seed": seed})
+        for line in lines
+        for seed in ([line["seed"]] if "seed" in line else seeds)
+    ]
     done = {key(r["settings"]) for r in results()}
     todo = [c for c in todo if key(c) not in done]
     RESULTS.parent.mkdir(exist_ok=True)
@@ -198,7 +225,13 @@ def sweep(data: str, grid: Path, workers: int, seeds: list[int]) -> None:
             with RESULTS.open("a") as file:
                 file.write(json.dumps(result) + "\n")
             changed = {k: v for k, v in result["settings"].items() if v != CENTRE[k]}
-            print(result.get("hard_pruned"), result.get("retrained"), result.get("error", ""), changed, flush=True)
+            print(
+                result.get("hard_pruned"),
+                result.get("retrained"),
+                result.get("error", ""),
+                changed,
+                flush=True,
+            )
 
 
 def table() -> None:
@@ -207,13 +240,19 @@ def table() -> None:
         if "error" not in r:
             c = {k: v for k, v in r["settings"].items() if k != "seed" and v != CENTRE[k]}
             groups.setdefault(json.dumps(c), []).append(r)
-    for name, rows in sorted(groups.items(), key=lambda item: -statistics.median(r["hard_pruned"] for r in item[1])):
+    for name, rows in sorted(
+        groups.items(), key=lambda item: -statistics.median(r["hard_pruned"] for r in item[1])
+    ):
         values = [r["hard_pruned"] * 100 for r in rows]
-        print(f"{statistics.median(values):6.2f}  {min(values):6.2f}..{max(values):6.2f}  n={len(values)}  {name}")
+        print(
+            f"{statistics.median(values):6.2f}  {min(values):6.2f}..{max(values):6.2f}  n={len(values)}  {name}"
+        )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("pretrain", "run"):
         sub = commands.add_parser(name)

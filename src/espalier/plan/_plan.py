@@ -1,10 +1,11 @@
 """The plan: parameter name → (set, keep), with what it costs and saves."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from espalier._types import Keep, Weights
 from espalier.errors import BudgetError, EspalierError, ShapeError, UnknownNameError, nearest
@@ -68,6 +69,19 @@ class Plan:
     def names(self) -> tuple[str, ...]:
         """The parameters to prune, in the model's order."""
         return tuple(self.entries)
+
+    @property
+    def density(self) -> float:
+        """Weights that may stay, as a fraction of the weights of the planned tensors."""
+        entries = self.entries.values()
+        kept = sum(entry.set.nonzeros(entry.shape, entry.keep) for entry in entries)
+        return kept / sum(math.prod(entry.shape) for entry in entries)
+
+    def check(self, model: nn.Module) -> None:
+        """Raise unless every entry names a parameter of ``model`` with the planned shape."""
+        parameters = dict(model.named_parameters())
+        for name in self.entries:
+            self._weight(parameters, name)
 
     def support(
         self, weights: Weights, metrics: Weights | None = None, slack: float = 0.0

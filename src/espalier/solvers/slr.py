@@ -10,6 +10,7 @@ Where we differ from the print, and why: ``docs/method/slr.md``. In short, the s
 the order in which they are used, s_new ‖g_new‖ = α s_old ‖g_old‖, and starts at the first nonzero one.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from espalier._types import Weights
@@ -45,8 +46,8 @@ class SLR(Solver):
         >>> round(SLR(M=300, r=0.1).alpha(1), 5), round(SLR(M=300, r=0.1).alpha(100), 5)
         (0.99667, 0.99939)
         """
-        exponent = 1.0 - 1.0 / float(k) ** self.r
-        return 1.0 - 1.0 / (self.M * float(k) ** exponent)
+        exponent = 1.0 - math.pow(k, -self.r)
+        return 1.0 - 1.0 / (self.M * math.pow(k, exponent))
 
     def init(self, w: Weights, constraint: Constraint) -> State:
         """Z⁰ = Π_S(W⁰), Λ⁰ = 0, s⁰ given."""

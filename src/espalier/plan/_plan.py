@@ -1,69 +1,60 @@
 """The plan: parameter name → (set, keep), with what it costs and saves."""
 
-import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from rich.table import Table
 from torch import Tensor, nn
 
-from espalier._types import Keep, Weights
-from espalier.errors import BudgetError, EspalierError, ShapeError, UnknownNameError, nearest
-from espalier.sets import Set
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """What one parameter may keep.
-
-    Attributes:
-        name: as in ``model.named_parameters()``.
-        shape: the tensor's.
-        set: the shape of sparsity.
-        keep: how many of the set's units may stay.
-        layer_kind: kind of the layer it belongs to: ``"conv"``, ``"linear"``, …
-        macs: dense multiply-accumulates for one sample; ``None`` when not measured.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    set: Set
-    keep: Keep
-    layer_kind: str = ""
-    macs: int | None = None
-
-    @property
-    def units(self) -> Keep:
-        """The largest keep: all the units of the tensor."""
-        return self.set.units(self.shape)
-
-    def opened(self, slack: float) -> Keep:
-        """The keep at a slack: ``keep + round((units − keep) · slack)``, elementwise for pairs."""
-        return _opened(self.keep, self.units, slack)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Skipped:
-    """A parameter the plan leaves dense, and why."""
-
-    name: str
-    shape: tuple[int, ...]
-    reason: str
+from espalier._types import Weights
+from espalier.budgets.patterns import hint
+from espalier.errors import BudgetError, ShapeError, UnknownNameError, nearest
+from espalier.measure import Count, SparsityReport, tally
+from espalier.plan import _file, _table
+from espalier.plan.entry import Entry, Skipped, named
+from espalier.sets import Shared
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Which set and keep each parameter of a model has.
+    r"""Which set and keep each parameter of a model has; made by :func:`espalier.plan`.
+
+    .. math:: W \in S \iff W_l \in S_l(k_l) \;\forall l, \quad\text{or, with a shared budget,}\quad
+              (W_1, \dots, W_L) \in S_{\text{shared}}
 
     Attributes:
         entries: by parameter name, in the model's order.
-        shared: one budget over several tensors instead of one keep each; ``None`` when none.
-        skipped: the parameters left dense.
+        shared: one budget over all entries instead of one keep each; ``None`` when there is none.
+        skipped: the parameters left dense, and why.
+        between_activations: MACs for one sample of products without weights (attention).
+        notes: what the measurement of MACs could not see, a sentence each.
+
+    Raises:
+        BudgetError: no entries, or a shared budget over other tensors than the entries.
+
+    Example:
+        >>> from espalier.plan import plan
+        >>> model = nn.Linear(8, 4)
+        >>> p = plan(model, density=0.25)
+        >>> p.names, p.entries["weight"].keep, p.counts().all_params.nonzero
+        (('weight',), 8, 12)
     """
 
     entries: Mapping[str, Entry]
-    shared: None = None
+    shared: Shared | None = None
     skipped: tuple[Skipped, ...] = field(default=())
+    between_activations: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.entries:
+            raise BudgetError("a plan needs at least one parameter to prune")
+        if self.shared is not None and set(self.shared.costs) != set(self.entries):
+            odd = sorted(set(self.shared.costs) ^ set(self.entries))[0]
+            raise BudgetError(f"{odd}: in the shared budget or in the entries, but not in both")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,16 +63,32 @@ class Plan:
 
     @property
     def density(self) -> float:
-        """Weights that may stay, as a fraction of the weights of the planned tensors."""
-        entries = self.entries.values()
-        kept = sum(entry.set.nonzeros(entry.shape, entry.keep) for entry in entries)
-        return kept / sum(math.prod(entry.shape) for entry in entries)
+        """Fraction of the selected tensors' weights that may stay."""
+        return self.counts().pruned_layers_only.density
 
-    def check(self, model: nn.Module) -> None:
-        """Raise unless every entry names a parameter of ``model`` with the planned shape."""
-        parameters = dict(model.named_parameters())
-        for name in self.entries:
-            self._weight(parameters, name)
+    @property
+    def macs(self) -> int | None:
+        """Dense multiply-accumulates of the model for one sample; ``None`` when not measured."""
+        if any(entry.macs is None for entry in self.entries.values()):
+            return None
+        rows: list[Entry | Skipped] = [*self.entries.values(), *self.skipped]
+        return self.between_activations + sum(row.macs or 0 for row in rows)
+
+    @property
+    def macs_left(self) -> int | None:
+        """Multiply-accumulates left if every product with a pruned weight is skipped."""
+        dense = self.macs
+        if dense is None:
+            return None
+        return dense - sum((e.macs or 0) - (e.macs_left or 0) for e in self.entries.values())
+
+    def counts(self) -> SparsityReport:
+        """What the plan will leave, by counting convention; the parameters left dense count whole."""
+        rows: dict[str, Entry | Skipped] = {**self.entries}
+        rows |= {row.name: row for row in self.skipped if row.layer_kind is not None}
+        layers = {name: Count(total=row.numel, nonzero=_left(row)) for name, row in rows.items()}
+        kinds = {name: kind for name, row in rows.items() if (kind := row.layer_kind) is not None}
+        return tally(layers, kinds, self.names)
 
     def support(
         self, weights: Weights, metrics: Weights | None = None, slack: float = 0.0
@@ -90,30 +97,98 @@ class Plan:
 
         Args:
             weights: every parameter in :attr:`names`; others are ignored.
-            metrics: diagonal of H by name; a name that is missing has H = I.
-            slack: how far the constraint is open, 0 (the plan's keep) to 1 (dense).
+            metrics: diagonal of H by name, shape of the weight; a name that is missing has H = I.
+            slack: how far the constraint is open, from 0 (the plan's budget) to 1 (dense).
+
+        Raises:
+            UnknownNameError: a parameter without weights.
+            ShapeError: weights, or a metric, of another shape.
+            BudgetError: slack outside [0, 1].
+            NonFiniteError: NaN or infinity, with the parameter's name.
         """
-        _check_slack(slack)
+        if not 0.0 <= slack <= 1.0:
+            raise BudgetError(f"slack={slack}; give 0 (the plan's keep) to 1 (dense)")
+        given = {name: self._weight(weights, name) for name in self.entries}
+        metrics = {name: h for name, h in (metrics or {}).items() if name in self.entries}
+        if self.shared is not None:
+            shapes = {name: entry.shape for name, entry in self.entries.items()}
+            return self.shared.opened(slack, shapes).support(given, metrics)
         masks = {}
         for name, entry in self.entries.items():
-            w, h = self._weight(weights, name), (metrics or {}).get(name)
-            with _named(name):
-                masks[name] = entry.set.support(w, entry.opened(slack), h)
+            with named(name):
+                masks[name] = entry.set.support(given[name], entry.opened(slack), metrics.get(name))
         return masks
 
     def project(
         self, weights: Weights, metrics: Weights | None = None, slack: float = 0.0
     ) -> dict[str, Tensor]:
-        """Nearest point by name: each tensor unchanged on its support, zero elsewhere; detached."""
+        """Nearest point by name: each tensor unchanged on its support, zero elsewhere; detached.
+
+        Arguments and errors are those of :meth:`support`.
+        """
         masks = self.support(weights, metrics, slack)
         return {name: torch.where(mask, weights[name].detach(), 0) for name, mask in masks.items()}
 
     def contains(self, weights: Weights) -> bool:
-        """Whether every tensor is in its set, at the plan's own keep."""
-        return all(
-            entry.set.contains(self._weight(weights, name), entry.keep)
-            for name, entry in self.entries.items()
-        )
+        """Whether the tensors are in their sets, at the plan's own budget."""
+        given = {name: self._weight(weights, name) for name in self.entries}
+        if self.shared is not None:
+            return self.shared.contains(given)
+        return all(e.set.contains(given[name], e.keep) for name, e in self.entries.items())
+
+    def check(self, model: nn.Module) -> None:
+        """Raise unless the model has every parameter to prune, in the planned shape.
+
+        Raises:
+            UnknownNameError: a parameter that the model does not have; the nearest is suggested.
+            ShapeError: a parameter of another shape.
+        """
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        for name, entry in self.entries.items():
+            if name not in parameters:
+                raise UnknownNameError(
+                    f"the plan prunes {name!r}, which the model does not have; "
+                    f"{hint(name, parameters)}; or make the plan anew for this model"
+                )
+            shape = tuple(parameters[name].shape)
+            if shape != entry.shape:
+                raise ShapeError(
+                    f"{name}: shape {shape} in the model but {entry.shape} in the plan; "
+                    "make the plan anew for this model"
+                )
+
+    def table(self) -> Table:
+        """For people: every parameter, what is left, totals, and which runtime can use it."""
+        return _table.render(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON or YAML data; :meth:`from_dict` reads it back."""
+        return _file.to_dict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Plan":
+        """The plan that :meth:`to_dict` wrote.
+
+        Raises:
+            CheckpointError: not a plan, or of another version.
+            UnknownNameError: an unknown key or set; the nearest is suggested.
+            BudgetError, ShapeError: a keep or a set that a tensor cannot have.
+        """
+        return cls(**_file.fields_of(data))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write YAML, atomically."""
+        _file.write(self.to_dict(), path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Plan":
+        """Read what :meth:`save` wrote; equal to what was saved.
+
+        Raises:
+            CheckpointError: no such file, no YAML, or not a plan; and as :meth:`from_dict`.
+        """
+        with named(os.fspath(path)):
+            return cls.from_dict(_file.read(path))
 
     def _weight(self, weights: Weights, name: str) -> Tensor:
         if name not in weights:
@@ -124,31 +199,5 @@ class Plan:
         return w
 
 
-def _opened(keep: Keep, units: Keep, slack: float) -> Keep:
-    if isinstance(keep, tuple) and isinstance(units, tuple):
-        return (
-            keep[0] + round((units[0] - keep[0]) * slack),
-            keep[1] + round((units[1] - keep[1]) * slack),
-        )
-    assert isinstance(keep, int)
-    assert isinstance(units, int)
-    return keep + round((units - keep) * slack)
-
-
-def _check_slack(slack: float) -> None:
-    if not 0.0 <= slack <= 1.0:
-        raise BudgetError(f"slack={slack}; give 0 (the plan's keep) to 1 (dense)")
-
-
-class _named:  # noqa: N801 - reads as a statement
-    """Put a parameter's name in front of what is raised inside."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, EspalierError):
-            raise type(error)(f"{self.name}: {error}") from error
+def _left(row: Entry | Skipped) -> int:
+    return row.nonzeros if isinstance(row, Entry) else row.numel

@@ -1,0 +1,24 @@
+"""Budgets: from one figure for the model to a keep for each tensor. One rule a file.
+
+A rule is a function of :class:`Layer` by name and a density; the density is over the tensors it is
+given, not over the model. ``shared`` gives no keeps but a live budget that all tensors share.
+"""
+
+from espalier.budgets.erk import erk
+from espalier.budgets.explicit import explicit
+from espalier.budgets.for_macs import for_macs
+from espalier.budgets.global_magnitude import global_magnitude
+from espalier.budgets.layer import Layer
+from espalier.budgets.shared import shared, shared_macs
+from espalier.budgets.uniform import uniform
+
+__all__ = [
+    "Layer",
+    "erk",
+    "explicit",
+    "for_macs",
+    "global_magnitude",
+    "shared",
+    "shared_macs",
+    "uniform",
+]

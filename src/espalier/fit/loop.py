@@ -6,7 +6,6 @@ with one that has hard-pruned it retrains with the zeros held.
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -19,11 +18,9 @@ from espalier.errors import NonFiniteError, RequestError
 from espalier.fit.checkpoint import Parts, Progress, Saver, read_checkpoint, restore_
 from espalier.fit.evaluation import Metrics, evaluate_now
 from espalier.fit.folder import RunFolder
-from espalier.fit.record import Event
+from espalier.fit.record import Event, OnEvent
 from espalier.pruning import Pruning
 from espalier.tasks import Task
-
-OnEvent = Callable[[Event], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +104,12 @@ def fit(
         CheckpointError: The run's checkpoints cannot be read, or are of something else.
         RunFolderError: The disk is full.
     """
-    _check(epochs, evaluate_every, goal, clip, autocast, checkpoint_every)
+    _check(epochs, evaluate_every, clip, autocast, checkpoint_every)
     parts = Parts(model=model, optimizer=optimizer, scheduler=scheduler, pruning=pruning)
     saver = Saver(run, parts, checkpoint_every, checkpoint_seconds)
     device = next(model.parameters()).device
     cast = torch.autocast(device.type, autocast) if autocast is not None else nullcontext()
+    steps = epochs * task.steps_per_epoch
     history: list[Event] = []
     last_tick = began = time.monotonic()
 
@@ -131,14 +129,13 @@ def fit(
         history += [event for event in events if event["phase"] == phase]
         finished = bool(progress.stopped)
         if not finished:
-            remark = {"remark": found[1]} if found[1] else {}
-            emit({"event": "resumed", "phase": phase, "step": progress.steps, **remark})
+            event = {"event": "resumed", "phase": phase, "step": progress.steps, "epochs": epochs}
+            emit({**event, "steps": steps, **({"remark": found[1]} if found[1] else {})})
     else:
         finished = False
         progress = Progress(phase=phase, steps_per_epoch=task.steps_per_epoch)
         if run is not None and found is None:
             run.rewind(0, 0.0)  # what a run that was killed before its first checkpoint left
-        steps = epochs * task.steps_per_epoch
         emit({"event": "phase", "phase": phase, "epochs": epochs, "steps": steps})
         saver.save(progress)
     spent = progress.seconds
@@ -171,7 +168,7 @@ def fit(
 
             if pruning is not None and len(pruning.updates) > updates_seen:
                 for update in pruning.updates[updates_seen:]:
-                    emit({"phase": phase, **update.event()})
+                    emit({**update.event(), "phase": phase})
                 updates_seen = len(pruning.updates)
             now = time.monotonic()
             progress.epoch_seconds += now - ticked
@@ -236,7 +233,6 @@ def _check_finite(loss: Tensor | float, progress: Progress, run: RunFolder | Non
 def _check(
     epochs: int,
     evaluate_every: int,
-    goal: float | None,
     clip: float | None,
     autocast: torch.dtype | None,
     checkpoint_every: int | None,
@@ -247,8 +243,6 @@ def _check(
         raise RequestError(f"evaluate_every={evaluate_every}; give at least 1 (epochs)")
     if checkpoint_every is not None and checkpoint_every < 1:
         raise RequestError(f"checkpoint_every={checkpoint_every}; give at least 1 (steps)")
-    if goal is not None and not math.isfinite(goal):
-        raise RequestError(f"goal={goal}; give a figure that the goal metric can reach")
     if clip is not None and not clip > 0:
         raise RequestError(f"clip={clip}; give a norm > 0, or None not to clip")
     if autocast is not None and autocast != torch.bfloat16:

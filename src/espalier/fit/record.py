@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ VERSION = 1
 
 Event = dict[str, Any]
 """One line of ``metrics.jsonl``; ``event`` names its kind."""
+
+OnEvent = Callable[[Event], None]
+"""Who wants to hear of events as they happen."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from espalier.errors import CheckpointError, NonFiniteError
+from espalier.errors import CheckpointError
+from espalier.fit.checks import check_weights
 from espalier.fit.folder import RunFolder
 from espalier.fit.tree import Tree, load_tree, save_tree
 from espalier.pruning import Pruning
@@ -104,7 +105,7 @@ class Saver:
         """
         if self._run is None:
             return
-        _check_finite(self._parts.model, progress)
+        check_weights(self._parts.model, progress.steps, progress.phase)
         tree = {
             "progress": asdict(progress),
             "parts": _capture(self._parts),
@@ -228,13 +229,3 @@ def _set_random_state(saved: Mapping[str, Any]) -> None:
     state = saved["numpy"]["state"]
     key = state["key"].numpy().astype(np.uint32)
     np.random.set_state({**saved["numpy"], "state": {**state, "key": key}})
-
-
-@torch.no_grad()
-def _check_finite(model: nn.Module, progress: Progress) -> None:
-    for name, parameter in model.named_parameters():
-        if not bool(parameter.isfinite().all()):
-            raise NonFiniteError(
-                f"{name} holds NaN or infinity after step {progress.steps} of {progress.phase}; "
-                f"lower the learning rate or rho, or clip gradients. The checkpoint before it is kept"
-            )

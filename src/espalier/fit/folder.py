@@ -38,6 +38,7 @@ class RunFolder:
     Attributes:
         path: The folder.
         count: Events in ``metrics.jsonl``.
+        phase: Of training, the last that this process began or went on with.
         notes: What is to be found again after a resume; saved with every checkpoint.
 
     Raises:
@@ -59,6 +60,7 @@ class RunFolder:
         self._lock = _lock(self.path / "lock")
         self._metrics: IO[str] | None = None
         self.notes: dict[str, Any] = {}
+        self.phase = ""
         self.count = len(self.events())
         self._before, self._began = 0.0, time.monotonic()
         for left in self.path.glob(f"{TEMPORARY}*"):

@@ -4,7 +4,6 @@ They differ in the ``pruning`` handle alone: without one this is dense training;
 with one that has hard-pruned it retrains with the zeros held.
 """
 
-import math
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from espalier.errors import NonFiniteError, RequestError
 from espalier.fit.checkpoint import Parts, Progress, Saver, read_checkpoint, restore_
+from espalier.fit.checks import check_loss, check_phase, check_settings
 from espalier.fit.evaluation import Metrics, evaluate_now
 from espalier.fit.folder import RunFolder
 from espalier.fit.record import Event, OnEvent
@@ -104,7 +103,7 @@ def fit(
         CheckpointError: The run's checkpoints cannot be read, or are of something else.
         RunFolderError: The disk is full.
     """
-    _check(epochs, evaluate_every, clip, autocast, checkpoint_every)
+    check_settings(epochs, evaluate_every, clip, autocast, checkpoint_every)
     parts = Parts(model=model, optimizer=optimizer, scheduler=scheduler, pruning=pruning)
     saver = Saver(run, parts, checkpoint_every, checkpoint_seconds)
     device = next(model.parameters()).device
@@ -136,8 +135,12 @@ def fit(
         progress = Progress(phase=phase, steps_per_epoch=task.steps_per_epoch)
         if run is not None and found is None:
             run.rewind(0, 0.0)  # what a run that was killed before its first checkpoint left
+        elif run is not None and found is not None:
+            check_phase(run, found[0]["progress"], phase)
         emit({"event": "phase", "phase": phase, "epochs": epochs, "steps": steps})
         saver.save(progress)
+    if run is not None:
+        run.phase = phase
     spent = progress.seconds
     loss_sum: Tensor | float = progress.loss_sum
     updates_seen = len(pruning.updates) if pruning is not None else 0
@@ -152,7 +155,7 @@ def fit(
             loss.backward()  # type: ignore[no-untyped-call]
             loss = loss.detach()
             if device.type == "cpu" or progress.step % 20 == 0:  # elsewhere asking is waiting
-                _check_finite(loss, progress, run)
+                check_loss(loss, progress, run)
             if clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), clip)
             if pruning is not None:
@@ -174,7 +177,7 @@ def fit(
             progress.epoch_seconds += now - ticked
             ticked = now
             if saver.due(progress):
-                _check_finite(loss, progress, run)
+                check_loss(loss, progress, run)
                 progress.loss_sum, progress.seconds = float(loss_sum), spent + now - began
                 saver.save(progress)
                 ticked = time.monotonic()  # the time it took to save is not training
@@ -183,7 +186,7 @@ def fit(
                 on_event({"event": "step", "phase": phase, "step": progress.steps})
 
         mean_loss = float(loss_sum) / progress.steps_per_epoch  # waits for the device
-        _check_finite(mean_loss, progress, run)
+        check_loss(mean_loss, progress, run)
         progress.epoch_seconds += time.monotonic() - ticked
         metrics = hard = hard_bn = None
         if (progress.epoch + 1) % evaluate_every == 0 or progress.epoch + 1 == epochs:
@@ -218,34 +221,3 @@ def fit(
         step_seconds=progress.train_seconds / max(1, progress.steps),
         history=tuple(history),
     )
-
-
-def _check_finite(loss: Tensor | float, progress: Progress, run: RunFolder | None) -> None:
-    if math.isfinite(loss):
-        return
-    kept = f" The last good checkpoint is kept in {run.path}." if run is not None else ""
-    raise NonFiniteError(
-        f"the training loss is {float(loss)} at step {progress.steps + 1} of {progress.phase} "
-        f"(epoch {progress.epoch + 1}); try a lower learning rate, a smaller rho, or clip=1.0.{kept}"
-    )
-
-
-def _check(
-    epochs: int,
-    evaluate_every: int,
-    clip: float | None,
-    autocast: torch.dtype | None,
-    checkpoint_every: int | None,
-) -> None:
-    if epochs < 0:
-        raise RequestError(f"epochs={epochs}; give epochs >= 0")
-    if evaluate_every < 1:
-        raise RequestError(f"evaluate_every={evaluate_every}; give at least 1 (epochs)")
-    if checkpoint_every is not None and checkpoint_every < 1:
-        raise RequestError(f"checkpoint_every={checkpoint_every}; give at least 1 (steps)")
-    if clip is not None and not clip > 0:
-        raise RequestError(f"clip={clip}; give a norm > 0, or None not to clip")
-    if autocast is not None and autocast != torch.bfloat16:
-        raise RequestError(
-            f"autocast={autocast}; give torch.bfloat16 (float16 would need loss scaling) or None"
-        )

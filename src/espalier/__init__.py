@@ -1,21 +1,30 @@
-"""Espalier: prune neural networks by constrained optimisation."""
+"""Espalier: prune neural networks by constrained optimisation.
 
-from espalier.certificate import Certificate, Outcome
-from espalier.metrics import Activations, AdamMoment, Fisher, Identity
-from espalier.plan import Plan, plan
-from espalier.pruning import Pruning
-from espalier.solvers import (
-    ADMM,
-    SLR,
-    Constant,
-    Cubic,
-    GeometricRho,
-    Gradual,
-    OneShot,
-    Penalty,
-    Rounds,
-    StagedRho,
-)
+Everything here is imported when it is first used, so that ``espalier --help`` need not wait for torch.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from espalier.certificate import Certificate, Outcome
+    from espalier.metrics import Activations, AdamMoment, Fisher, Identity
+    from espalier.plan import Plan, plan
+    from espalier.pruning import Pruning
+    from espalier.solvers import (
+        ADMM,
+        SLR,
+        Constant,
+        Cubic,
+        GeometricRho,
+        Gradual,
+        OneShot,
+        Penalty,
+        Rounds,
+        StagedRho,
+    )
 
 __version__ = "0.1.0"
 
@@ -40,3 +49,53 @@ __all__ = [
     "StagedRho",
     "plan",
 ]
+
+_HOMES = {
+    "espalier.certificate": ("Certificate", "Outcome"),
+    "espalier.metrics": ("Activations", "AdamMoment", "Fisher", "Identity"),
+    "espalier.plan": ("Plan",),
+    "espalier.pruning": ("Pruning",),
+    "espalier.solvers": (
+        *("ADMM", "SLR", "Constant", "Cubic", "GeometricRho", "Gradual", "OneShot", "Penalty"),
+        *("Rounds", "StagedRho"),
+    ),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_MODULES = {
+    *("budgets", "certificate", "data", "errors", "masks", "measure", "metrics", "models"),
+    *("pruning", "report", "sets", "solvers", "tasks"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, and keep it."""
+    if name in _HOME:
+        found: Any = getattr(import_module(_HOME[name]), name)
+    elif name in _MODULES:
+        found = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})
+
+
+class _Espalier(ModuleType):
+    """The package, in which ``plan`` is the function although a subpackage bears its name.
+
+    Importing a subpackage sets it as an attribute of its parent; that is what the setter declines.
+    """
+
+    def _plan(self) -> Any:
+        return import_module("espalier.plan").plan
+
+    def _decline(self, value: ModuleType) -> None:
+        """Leave ``plan`` the function."""
+
+    plan = property(_plan, _decline)
+
+
+sys.modules[__name__].__class__ = _Espalier

@@ -18,7 +18,7 @@ SHAPES = {
     "fc2.weight": (10, 500),
 }
 KEEP = {"conv1.weight": 100, "conv2.weight": 2000, "fc1.weight": 2600, "fc2.weight": 350}
-ENDS = {"slr": 0.9901, "admm": 0.9862, "gradual": 0.9893, "one_shot": 0.196}
+ENDS = {"slr": 0.9901, "admm": 0.9862, "gradual": 0.9893, "oneshot": 0.196}
 STEPS = 469
 
 
@@ -42,7 +42,7 @@ def weights(seed: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]
 
 
 def events(method: str, seed: int, epochs: int, cadence: int, retrain: int, end: float) -> list:
-    noise = torch.Generator().manual_seed(1000 + seed)
+    noise = torch.Generator().manual_seed(1000 * len(method) + seed)
 
     def jitter(scale: float) -> float:
         return scale * float(torch.randn((), generator=noise))
@@ -51,10 +51,10 @@ def events(method: str, seed: int, epochs: int, cadence: int, retrain: int, end:
         {"event": "phase", "phase": "prune", "epochs": epochs, "steps": epochs * STEPS}
     ]
     seconds, s = 0.0, 0.01
-    for epoch in range(epochs + 1):
+    for epoch in range(1, epochs + 1):
         done = epoch / epochs
         cut = 1 - (1 - end) - (end - 0.196) * math.exp(-9 * done) + jitter(0.0006)
-        cut = 0.196 + jitter(0.01) if method == "one_shot" else min(cut, 0.9935)
+        cut = 0.196 + jitter(0.01) if method == "oneshot" else min(cut, 0.9935)
         accuracy = 0.9938 - 0.004 * math.sin(math.pi * done) + jitter(0.0004)
         seconds += 9.1
         told.append(
@@ -65,9 +65,9 @@ def events(method: str, seed: int, epochs: int, cadence: int, retrain: int, end:
                 "hard_pruned": {"accuracy": cut, "loss": 1 - cut}, "hard_pruned_bn": None,
             }
         )  # fmt: skip
-        if method in ("gradual", "one_shot") or epoch == epochs:
+        if method in ("gradual", "oneshot"):
             continue
-        for step in range(epoch * STEPS + cadence, (epoch + 1) * STEPS, cadence):
+        for step in range((epoch - 1) * STEPS + cadence, epoch * STEPS, cadence):
             done = step / (epochs * STEPS)
             met = float(torch.rand((), generator=noise)) > 0.06 + 0.35 * done
             s *= 0.996 if met else 1.0
@@ -111,22 +111,25 @@ def write_run(
                 cut = event["hard_pruned"]["accuracy"]
                 event["hard_pruned_bn"] = {"accuracy": cut + 0.5 * (0.993 - cut)}
     (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in told))
-    solver = {"name": method} if method == "one_shot" else {"name": method, "rho": rho}
+    solver = {"method": method} if method == "oneshot" else {"method": method, "rho": rho}
     recipe = {
-        "model": {"name": model}, "data": "mnist", "solver": solver, "seed": seed,
-        "plan": {"keep": KEEP, "set": "unstructured"}, "training": {"epochs": epochs},
+        "model": {"name": model}, "data": {"name": "mnist"}, "solver": solver,
+        "plan": {"keep": KEEP, "set": "unstructured"}, "training": {"epochs": epochs, "seed": seed},
     }  # fmt: skip
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     dump(
         folder / "config.json",
         {
+            "format": "espalier-run", "version": 1,
             "recipe": recipe, "seed": seed, "versions": {"espalier": "0.1.0", "torch": "2.6.0"},
-            "hardware": {"processor": "8 cores"}, "commit": "1b8b81d",
-            "arguments": ["espalier", "prune", "lenet5.yaml", "--set", f"seed={seed}"],
+            "hardware": {"processor": "8 cores"}, "git_commit": "1b8b81d0aa11",
+            "arguments": ["prune", "lenet5.yaml", "--set", f"training.seed={seed}"],
         },
     )  # fmt: skip
-    entries = [{"name": n, "set": "unstructured", "keep": k} for n, k in KEEP.items()]
-    (folder / "plan.yaml").write_text(yaml.safe_dump({"entries": entries}))
+    rows = {
+        n: {"shape": list(SHAPES[n]), "set": "unstructured", "keep": k} for n, k in KEEP.items()
+    }
+    (folder / "plan.yaml").write_text(yaml.safe_dump({"espalier_plan": 1, "parameters": rows}))
     if tensors:
         before, after = weights(seed)
         save_file(before, folder / "before.safetensors")

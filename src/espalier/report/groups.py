@@ -1,7 +1,7 @@
 """Which runs belong together: seeds of one setting are one group; what differs names the groups.
 
-The resolved recipes are flattened to dotted keys and compared. Keys that say who ran it and not
-what was run (seed, title, folder) are left out.
+The resolved recipes are flattened to dotted keys and compared. Keys that do not bear on what
+comes out (seed, title, checkpoints) are left out.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 from espalier.report.numbers import finite
 from espalier.report.runs import Run
 
-_NOT_SETTINGS = {"seed", "seeds", "out", "title", "description", "output", "folder"}
+_NOT_SETTINGS = {"seed", "title", "compare", "checkpoint"}
 _T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
 
 
@@ -44,6 +44,12 @@ class Group:
     def method(self) -> str:
         """The method of every run in the group."""
         return self.runs[0].method
+
+    @property
+    def phrase(self) -> str:
+        """The label within a sentence."""
+        method, _, rest = self.label.partition(" · ")
+        return f"{method} ({rest.replace(' · ', ', ')})" if rest else method
 
     def mean(self, of: Callable[[Run], Any]) -> Mean | None:
         """Mean and interval of a quantity over the runs that have it."""
@@ -105,9 +111,9 @@ def compare(runs: Sequence[Run]) -> Comparison:
         sorted((run for run, _ in group), key=lambda run: str(run.seed).zfill(12))
         for group in together.values()
     ]
-    settings = [group[0][1] for group in together.values()]
-    varied = _varied_within_methods([group[0].method for group in members], settings)
-    labels = [_label(group[0], own, varied) for group, own in zip(members, settings, strict=True)]
+    resolved = [group[0][1] for group in together.values()]
+    varied = _varied_within_methods([group[0].method for group in members], resolved)
+    labels = [_label(group[0], own, varied) for group, own in zip(members, resolved, strict=True)]
     setting = varied[0] if len(varied) == 1 else None
     groups = tuple(
         Group(
@@ -115,7 +121,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
             runs=tuple(group),
             value=own.get(setting) if setting else None,
         )
-        for label, group, own in zip(labels, members, settings, strict=True)
+        for label, group, own in zip(labels, members, resolved, strict=True)
     )
     return Comparison(groups=groups, setting=setting)
 
@@ -143,11 +149,31 @@ def _varied_within_methods(methods: Sequence[str], settings: Sequence[dict[str, 
         for key in dict.fromkeys(key for s in own for key in s):
             if len({json.dumps(s.get(key), default=str) for s in own}) > 1:
                 varied[key] = None
-    return list(varied)
+    choices = [key.removesuffix("method") for key in varied if key.endswith(".method")]
+    return [
+        key  # what belongs to a choice varies with it
+        for key in varied
+        if key.endswith(".method") or not any(key.startswith(choice) for choice in choices)
+    ]
+
+
+def _shown(key: str, value: Any) -> str:
+    told = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{setting_name(key)} {told}"
+
+
+def setting_name(key: str) -> str:
+    """A dotted key as a reader says it.
+
+    >>> setting_name("solver.rho"), setting_name("solver.continuation.method")
+    ('rho', 'continuation')
+    """
+    parts = key.split(".")
+    return parts[-2 if parts[-1] in ("method", "name") and len(parts) > 1 else -1].replace("_", " ")
 
 
 def _label(run: Run, settings: Mapping[str, Any], varied: Sequence[str]) -> str:
-    shown = [f"{key.split('.')[-1]} {settings[key]}" for key in varied if key in settings]
+    shown = [_shown(key, settings[key]) for key in varied if key in settings]
     if len(shown) > 3:
         return f"{run.method} · {run.path.name}"
     return " · ".join([run.method, *shown])

@@ -1,10 +1,9 @@
-"""Reads a run folder as the report needs it: tolerant of runs that are unfinished or were cut short.
+"""A run folder as the report needs it: events by kind, names for readers, weights on request.
 
 ``config.json`` is what makes a folder a run. Everything else may be missing and then leaves its
 section out. Of events told twice, because a run was resumed, the later telling counts.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from safetensors import SafetensorError, safe_open
 
-from espalier.errors import DataError, RequestError
+from espalier import fit
+from espalier.errors import RunFolderError
 
 Json = Mapping[str, Any]
 
 _METHODS = {
     "slr": "SLR",
+    "slr_released": "SLR as released",
     "admm": "ADMM",
     "penalty": "Penalty",
     "gradual": "Gradual magnitude",
@@ -42,7 +42,6 @@ class Run:
         epochs: "epoch" events, one for each phase and epoch.
         updates: "update" events, one for each step.
         resumed: how often the run was taken up again.
-        unreadable: lines of ``metrics.jsonl`` that were not JSON and are left out.
         result: ``result.json``; ``None`` while the run is unfinished.
     """
 
@@ -54,7 +53,6 @@ class Run:
     epochs: Sequence[Json]
     updates: Sequence[Json]
     resumed: int
-    unreadable: int
     result: Json | None
 
     @property
@@ -66,13 +64,15 @@ class Run:
     @property
     def seed(self) -> Any:
         """The run's seed, or ``None``."""
-        return self.config.get("seed", self.recipe.get("seed"))
+        training = self.recipe.get("training")
+        inner = training.get("seed") if isinstance(training, Mapping) else None
+        return self.config.get("seed", self.recipe.get("seed", inner))
 
     @property
     def method(self) -> str:
         """The method's name as a reader knows it."""
-        name = named(self.recipe.get("method") or self.recipe.get("solver"))
-        return _METHODS.get(name, name) or "unnamed method"
+        name = named(self.recipe.get("solver"))
+        return _METHODS.get(name, name) or "Dense training"
 
     @property
     def model(self) -> str:
@@ -99,7 +99,7 @@ class Run:
         return value if isinstance(value, Mapping) else {}
 
     def final(self, stage: str) -> float | None:
-        """The goal metric at a stage: ``"dense"``, ``"hard_pruned"``, ``"retrained"`` …
+        """The goal metric at a stage, such as ``"dense"`` or ``"hard_pruned"``.
 
         An unfinished run answers ``"hard_pruned"`` with its last evaluation.
         """
@@ -119,7 +119,7 @@ class Run:
         Names the file does not hold, and a file that is not there, are left out.
 
         Raises:
-            DataError: the file is truncated or no safetensors file.
+            RunFolderError: the file is truncated or no safetensors file.
         """
         path = self.path / file
         if not path.is_file():
@@ -129,7 +129,7 @@ class Run:
                 there = set(opened.keys())
                 return {n: opened.get_tensor(n).float() for n in names if n in there}
         except (SafetensorError, OSError) as error:
-            raise DataError(f"{path}: not a whole safetensors file: {error}") from error
+            raise RunFolderError(f"{path}: not a whole safetensors file: {error}") from error
 
 
 def named(spec: Any) -> str:
@@ -139,7 +139,7 @@ def named(spec: Any) -> str:
     ('slr', 'slr', 'slr')
     """
     if isinstance(spec, Mapping):
-        for key in ("name", "method", "kind"):
+        for key in ("name", "method"):
             if isinstance(spec.get(key), str):
                 return str(spec[key])
         return str(next(iter(spec))) if len(spec) == 1 else ""
@@ -147,33 +147,23 @@ def named(spec: Any) -> str:
 
 
 def read_run(path: str | os.PathLike[str]) -> Run:
-    """Reads one run folder.
+    """Reads one run folder, finished or not.
 
     Raises:
-        RequestError: ``path`` is not a run folder.
-        DataError: a file in it is corrupt.
+        RunFolderError: no such folder, not a run, or a file in it is damaged.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise RequestError(f"{folder} is not a folder; give the folder of a run")
-    if not (folder / "config.json").is_file():
-        raise RequestError(
-            f"{folder} is not a run: it has no config.json; "
-            "give a folder that `espalier prune --out` wrote"
-        )
-    events, unreadable = _events(folder / "metrics.jsonl")
-    kinds = [str(event.get("event")) for event in events]
+    record = fit.read_run(Path(path))
+    kinds = [event["event"] for event in record.events]
     return Run(
-        path=folder,
-        config=_mapping(folder / "config.json"),
-        recipe_text=_text(folder / "recipe.yaml"),
-        plan=_plan(folder / "plan.yaml"),
-        phases=_latest(events, "phase", "phase"),
-        epochs=_latest(events, "epoch", "phase", "epoch"),
-        updates=_latest(events, "update", "step"),
+        path=record.path,
+        config=record.config,
+        recipe_text=_text(record.path / "recipe.yaml"),
+        plan=_entries(record.plan or {}),
+        phases=_latest(record.events, "phase", "phase"),
+        epochs=_latest(record.events, "epoch", "phase", "epoch"),
+        updates=_latest(record.events, "update", "step"),
         resumed=kinds.count("resumed"),
-        unreadable=unreadable,
-        result=_mapping(folder / "result.json") if (folder / "result.json").is_file() else None,
+        result=record.result,
     )
 
 
@@ -181,59 +171,20 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8") if path.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text: {error}") from error
-
-
-def _no_constant(_: str) -> None:
-    """NaN and the infinities are not JSON: read as missing."""
-
-
-def _mapping(path: Path) -> Json:
-    try:
-        value = json.loads(_text(path), parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: holds a {type(value).__name__}, not an object")
-    return value
-
-
-def _events(path: Path) -> tuple[list[Json], int]:
-    """The events and how many lines could not be read: a killed run may leave half a line."""
-    events: list[Json] = []
-    unreadable = 0
-    if not path.is_file():
-        return events, unreadable
-    with path.open("rb") as lines:
-        for line in lines:
-            if not line.strip():
-                continue
-            try:
-                event = json.loads(line, parse_constant=_no_constant)
-            except (json.JSONDecodeError, UnicodeDecodeError):
-                event = None
-            if isinstance(event, dict):
-                events.append(event)
-            else:
-                unreadable += 1
-    return events, unreadable
+        raise RunFolderError(f"{path}: cannot be read as text: {error}") from error
 
 
 def _latest(events: Sequence[Json], kind: str, *key: str) -> tuple[Json, ...]:
     """The events of a kind, the last telling for each key, ordered by first telling."""
     told: dict[tuple[Any, ...], Json] = {}
     for event in events:
-        if event.get("event") == kind:
+        if event["event"] == kind:
             told[tuple(event.get(part) for part in key)] = event
     return tuple(told.values())
 
 
-def _plan(path: Path) -> dict[str, Json]:
-    try:
-        plan = yaml.safe_load(_text(path)) or {}
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: not YAML: {error}") from error
-    entries = plan.get("entries", {}) if isinstance(plan, Mapping) else {}
-    if isinstance(entries, Mapping):
-        return {str(name): entry for name, entry in entries.items() if isinstance(entry, Mapping)}
-    return {str(e["name"]): e for e in entries if isinstance(e, Mapping) and "name" in e}
+def _entries(plan: Json) -> dict[str, Json]:
+    """The plan's rows by parameter name."""
+    rows = plan.get("parameters")
+    rows = rows if isinstance(rows, Mapping) else {}
+    return {str(name): row for name, row in rows.items() if isinstance(row, Mapping)}

@@ -7,7 +7,7 @@ from typing import Any
 from espalier.report import numbers
 from espalier.report.figures import Key
 from espalier.report.figures.certificate import relative_violation
-from espalier.report.groups import Comparison, Group, Mean
+from espalier.report.groups import Comparison, Group, Mean, mean
 from espalier.report.numbers import MISSING, finite
 from espalier.report.runs import Json, Run
 
@@ -51,7 +51,7 @@ def level_field(comparison: Comparison, keys: Sequence[Key]) -> Table:
     """One row a group: accuracies over seeds, compression, time, overhead, outcomes."""
     groups = comparison.groups
     stages = [
-        (stage, label, [group.mean(lambda run, s=stage: run.final(s)) for group in groups])
+        (stage, label, [mean([run.final(stage) for run in group.runs]) for group in groups])
         for stage, label in STAGES
     ]
     stages = [column for column in stages if any(column[2])]
@@ -67,13 +67,13 @@ def level_field(comparison: Comparison, keys: Sequence[Key]) -> Table:
         row = [Cell(text=group.label, key=key), Cell(text=str(len(group.runs)))]
         row += [_accuracy(means, index, stage) for stage, _, means in stages]
         row += [
-            Cell(text=text(mean.value) if (mean := means[index]) else MISSING)
+            Cell(text=text(found.value) if (found := means[index]) else MISSING)
             for _, means, text in columns
         ]
         rows.append([*row, Cell(text=_outcomes(group))])
     heads = ["method", "n", *(label for _, label, _ in stages), *(c[0] for c in columns), "outcome"]
     caption = "Bold: the highest mean of its column."
-    if any(mean and mean.half_width is not None for _, _, means in stages for mean in means):
+    if any(m and m.half_width is not None for _, _, means in stages for m in means):
         caption = "Mean ± half-width of the Student-t 95\u202f% interval over n seeds. " + caption
     return Table(heads=heads, words=(0, len(heads) - 1), rows=rows, caption=caption)
 
@@ -82,8 +82,8 @@ def _accuracy(means: Sequence[Mean | None], index: int, stage: str) -> Cell:
     own = means[index]
     if own is None:
         return Cell(text=MISSING)
-    best = max(mean.value for mean in means if mean is not None)
-    note = "" if own.half_width is None else f"± {100 * own.half_width:.2f}"
+    best = max(m.value for m in means if m is not None)
+    note = "" if not own.half_width else f"± {100 * own.half_width:.2f}"
     strong = own.value == best and stage != "dense" and len(means) > 1
     return Cell(text=numbers.percent(own.value), note=note, strong=strong)
 
@@ -160,22 +160,19 @@ def layers(run: Run) -> Table | None:
     planned = any(name in run.plan for name in by_layer)
     for name, value in by_layer.items():
         density = densities[name]
-        row = [Cell(text=name)]
-        if planned:
-            row += [Cell(text=_set(run.plan.get(name, {}))), Cell(text=_keep(run.plan.get(name)))]
-        row += [
-            Cell(text=numbers.count(value.get("total"))),
+        bar = None if density is None else max(0.0, min(1.0, density / widest))
+        row = [
+            Cell(text=name),
+            Cell(text=numbers.percent(density), bar=bar),
             Cell(text=numbers.count(value.get("nonzero"))),
-            Cell(
-                text=numbers.percent(density),
-                bar=None if density is None else max(0.0, min(1.0, density / widest)),
-            ),
+            Cell(text=numbers.count(value.get("total"))),
         ]
+        if planned:
+            row += [Cell(text=_keep(run.plan.get(name))), Cell(text=_set(run.plan.get(name, {})))]
         rows.append(row)
-    heads = ["parameter", "weights", "nonzero", "density"]
-    words = [0]
+    heads, words = ["parameter", "density", "nonzero", "weights"], [0]
     if planned:
-        heads[1:1], words = ["set", "keep"], [0, 1]
+        heads, words = [*heads, "units kept", "set"], [0, 5]
     return Table(heads=heads, words=words, rows=rows) if rows else None
 
 
@@ -210,16 +207,16 @@ def certificate(run: Run) -> Table | None:
         rows.append(
             [
                 Cell(text=name),
-                Cell(text=numbers.scientific(layer.get("weight"))),
-                Cell(text=numbers.scientific(layer.get("violation"))),
                 Cell(text=numbers.percent(began)),
                 Cell(text=numbers.percent(ended), strong=True),
+                Cell(text=numbers.scientific(layer.get("weight"))),
+                Cell(text=numbers.scientific(layer.get("violation"))),
                 Cell(text=numbers.scientific(layer.get("z_change"))),
                 Cell(text=numbers.scientific(layer.get("multiplier_change"))),
             ]
         )
     relative = "‖W−Z‖/‖W‖"
-    heads = ("parameter", "‖W‖", "‖W−Z‖", f"{relative} first", f"{relative} last", "‖Z⁺−Z‖", "‖ΔΛ‖")
+    heads = ("parameter", f"{relative} first", "last", "‖W‖", "‖W−Z‖", "‖Z⁺−Z‖", "‖ΔΛ‖")
     step = numbers.count(updates[-1].get("step"))
-    caption = f"At the last of {len(updates):,} updates, step {step}; before the hard prune."
+    caption = f"At the last of {len(updates):,} updates, step {step}. ‖·‖ is the Frobenius norm."
     return Table(heads=heads, words=(0,), rows=rows, caption=caption)

@@ -9,9 +9,7 @@ from espalier.errors import RequestError, RunError
 from espalier.report.runs import read_run
 
 
-def write_report(
-    runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
-) -> Path:
+def write_report(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Path:
     """Writes one self-contained HTML page about one run or several.
 
     The page needs no network and no script. The same folders give the same bytes. Runs that differ
@@ -25,8 +23,8 @@ def write_report(
         The path of the page.
 
     Raises:
-        RequestError: no runs, a folder that is not a run, or the ``report`` extra is not installed.
-        DataError: a file of a run is corrupt.
+        RequestError: no runs, or the ``report`` extra is not installed.
+        RunFolderError: a folder that is not a run, or a file of a run that is damaged.
         RunError: the page cannot be written.
     """
     missing = [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]

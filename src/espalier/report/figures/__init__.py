@@ -5,7 +5,7 @@ from espalier.report.figures.ablation import ablation
 from espalier.report.figures.certificate import certificate
 from espalier.report.figures.conditions import conditions
 from espalier.report.figures.curves import curves
-from espalier.report.figures.heatmaps import Heatmap, heatmaps
+from espalier.report.figures.heatmaps import Heatmap, heat_stops, heatmaps
 
 __all__ = [
     "Drawing",
@@ -15,6 +15,7 @@ __all__ = [
     "certificate",
     "conditions",
     "curves",
+    "heat_stops",
     "heatmaps",
     "styles_for",
 ]

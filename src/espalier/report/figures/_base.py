@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from espalier.report.groups import Group
-from espalier.report.numbers import power_of_ten
+from espalier.report.numbers import finite, power_of_ten
 
 WIDTH = 460  # CSS pixels; the height is each figure's own
 INK, SOFT, RULE, GRID = "#1d2421", "#59625d", "#a3aaa5", "#e9ebe7"
@@ -28,20 +28,21 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4
 DASHES = ("", "6 2.4", "1.6 1.8", "7 2 1.6 2")
 POINTS = 480  # a curve has no more points than this
 
-RC = {
+RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "espalier",
     "text.parse_math": False,
     "font.family": "DejaVu Sans",  # for measuring only: it ships with matplotlib
-    "font.size": 10.5,
+    "font.size": 11.5,
     "text.color": INK,
     "axes.edgecolor": RULE,
     "axes.linewidth": 0.8,
     "axes.labelcolor": SOFT,
-    "axes.labelsize": 10.5,
-    "axes.titlesize": 10.5,
+    "axes.labelsize": 11.5,
+    "axes.titlesize": 12,
     "axes.titlelocation": "left",
-    "axes.titlepad": 7.0,
+    "axes.titlepad": 8.0,
+    "axes.titleweight": "bold",
     "axes.titlecolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -104,14 +105,16 @@ class Drawing:
 
 
 def styles_for(groups: Sequence[Group]) -> list[Style]:
-    """One style a group: shades of one ramp for an ordered setting, else distinct colours."""
-    values = [group.value for group in groups]
-    ordered = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    if ordered and len(groups) > 2 and len({group.method for group in groups}) == 1:
-        ramp = ramp_colours(len(groups))
-        rank = sorted(range(len(groups)), key=lambda index: values[index])
-        return [Style(colour=ramp[rank.index(index)]) for index in range(len(groups))]
-    return [distinct(index) for index in range(len(groups))]
+    """One style a group: distinct colours, or for an ordered setting a ramp, dashed by method."""
+    known = {g.value for g in groups if finite(g.value) is not None}
+    methods = list(dict.fromkeys(group.method for group in groups))
+    if len(known) < 3 or any(finite(g.value) is None for g in groups):
+        return [distinct(index) for index in range(len(groups))]
+    ramp = dict(zip(sorted(known), ramp_colours(len(known)), strict=True))
+    return [
+        Style(colour=ramp[g.value], dash=DASHES[methods.index(g.method) % len(DASHES)])
+        for g in groups
+    ]
 
 
 def distinct(index: int) -> Style:
@@ -126,9 +129,9 @@ def ramp_colours(n: int) -> list[str]:
     return [mpl.colors.to_hex(ramp(at)) for at in np.linspace(0.0, 0.86, n)]
 
 
-def canvas(height: int, **layout: Any) -> tuple[Figure, Any]:
-    """A figure ``WIDTH`` by ``height`` pixels and its axes (``layout`` as in ``subplots``)."""
-    figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
+def canvas(height: int, width: int = WIDTH, **layout: Any) -> tuple[Figure, Any]:
+    """A figure ``width`` by ``height`` pixels and its axes (``layout`` as in ``subplots``)."""
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.set(w_pad=0.05, h_pad=0.04)  # type: ignore[call-arg]
@@ -169,14 +172,17 @@ def decimate(x: Sequence[float], y: Sequence[Any]) -> tuple[np.ndarray, np.ndarr
 
 
 def log_axis(ax: Axes) -> None:
-    """A logarithmic y axis with ticks at powers of ten."""
+    """A logarithmic y axis; linear from zero where the values stay within a factor of five."""
+    low, high = ax.dataLim.intervaly
+    if high < 5 * low:
+        ax.set_ylim(0, 1.15 * high)
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        return
     ax.set_yscale("log", nonpositive="mask")
-    low, high = ax.get_ylim()
-    if np.log10(high / low) < 1:  # within one decade: show at least a decade
-        middle = np.sqrt(low * high)
-        ax.set_ylim(middle / 10**0.55, middle * 10**0.55)
-    ax.yaxis.set_major_locator(LogLocator(numticks=6))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+    decades = np.log10(high / low)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1, 2, 5), numticks=7))
+    label = power_of_ten if decades > 2 else "{:g}".format
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 

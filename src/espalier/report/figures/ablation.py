@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from espalier.report.figures._base import RC, Drawing, Key, Style, canvas, distinct, svg
-from espalier.report.groups import Comparison, Group
+from espalier.report.groups import Comparison, Group, setting_name
 
 
 def ablation(comparison: Comparison) -> Drawing | None:
@@ -43,7 +43,7 @@ def ablation(comparison: Comparison) -> Drawing | None:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(named.get(x, x))))
         ax.margins(x=0.06, y=0.12)
         ax.set_title("Accuracy after the hard prune, %")
-        ax.set_xlabel(setting.split(".")[-1].replace("_", " "))
+        ax.set_xlabel(setting_name(setting))
         title = f"Final hard-pruned accuracy against {setting}"
         picture = svg(figure, "ablation", title)
     caption = f"Final accuracy, cut and not retrained, for each value of {setting}."
@@ -66,9 +66,9 @@ def _draw(
     x, y = [p[0] for p in points], [p[1] for p in points]
     line = style.line if joined else {"color": style.colour, "linestyle": "none"}
     ax.plot(x, y, **line, marker="o", markersize=5)
-    for at, centre, half in points:
+    for at, middle, half in points:
         if half is not None:
-            low, high = max(0.0, centre - 100 * half), min(100.0, centre + 100 * half)
+            low, high = max(0.0, middle - 100 * half), min(100.0, middle + 100 * half)
             ax.plot([at, at], [low, high], color=style.colour, linewidth=1.2, alpha=0.7)
     return True
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 
 from espalier.report.figures._base import (
     DASHES,
@@ -80,10 +81,10 @@ def _draw(
     layers: Sequence[str],
     steps: Sequence[float],
     series: Sequence[Sequence[float | None]],
-) -> tuple[list[Key], object]:
+) -> tuple[list[Key], Markup]:
     styles = _styles(layers)
     with mpl.rc_context(RC):
-        figure, ax = canvas(260)
+        figure, ax = canvas(250, width=350)
         for line, style in zip(series, styles, strict=True):
             x, y = decimate(steps, line)
             if np.isfinite(y).any():

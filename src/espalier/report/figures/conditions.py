@@ -36,7 +36,7 @@ _KEYS = (
 def conditions(run: Run, name: str) -> list[Drawing]:
     """The raster of met and refused updates, and the step, penalty and slack beside it."""
     updates = [u for u in run.updates if finite(u.get("step")) is not None]
-    drawings = []
+    drawings: list[Drawing | None] = []
     if any(isinstance(u.get(key), bool) for u in updates for key, _ in _ROWS):
         drawings.append(_raster(updates, f"{name}-raster"))
     if len(updates) > 1:
@@ -119,7 +119,7 @@ def _quantities(updates: Sequence[Json], name: str) -> Drawing | None:
     if not shown:
         return None
     with mpl.rc_context(RC):
-        figure, axes = canvas(44 + 104 * len(shown), nrows=len(shown), sharex=True, squeeze=False)
+        figure, axes = canvas(48 + 112 * len(shown), nrows=len(shown), sharex=True, squeeze=False)
         for ax, (key, title, log) in zip(axes[:, 0], shown, strict=True):
             _quantity(ax, updates, key, log)
             ax.set_title(title)

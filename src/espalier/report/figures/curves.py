@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -24,6 +25,7 @@ from espalier.report.groups import Comparison, Group, mean
 from espalier.report.numbers import finite
 from espalier.report.runs import Json, Run
 
+_BANDED = 6  # with more series than this, bands would hide each other
 _FLOOR = 0.05  # percentage points of error that count as none on the stretched axis
 _TICKS = (0, 20, 40, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.8)
 
@@ -40,8 +42,7 @@ class _Series:
     @property
     def key(self) -> Key:
         """Its entry in the legend."""
-        banded = any(value is not None for value in self.low)
-        return Key(label=self.label, style=self.style, band=banded)
+        return Key(label=self.label, style=self.style)
 
 
 def curves(comparison: Comparison, styles: Sequence[Style]) -> list[Drawing]:
@@ -61,9 +62,7 @@ def curves(comparison: Comparison, styles: Sequence[Style]) -> list[Drawing]:
     lines = _each(groups, styles, lambda run, epoch: epoch.get("loss"), "prune")
     drawings.append(_loss(lines))
     lines = _each(groups, styles, _goal("metrics"), "retrain")
-    drawings.append(
-        _accuracy("retrain", "Accuracy in masked retraining", lines, level, _RETRAINED)
-    )
+    drawings.append(_accuracy("retrain", "Accuracy in masked retraining", lines, level, _RETRAINED))
     return [drawing for drawing in drawings if drawing is not None]
 
 
@@ -137,8 +136,8 @@ def _accuracy(
         if dense is not None:
             ax.axhline(100 * dense, color=SOFT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
         for line in series:
-            _draw(ax, line, 100.0, (0.0, 100.0))
-        seen = [100 * v for line in series for v in line.middle]
+            _draw(ax, line, 100.0, (0.0, 100.0), banded=len(series) <= _BANDED)
+        seen = [100 * v for v in _extent(series)]
         stretched = _fit_percent(ax, seen if dense is None else [*seen, 100 * dense])
         ax.set_title(f"{title}, %")
         ax.set_xlabel("epoch")
@@ -155,42 +154,51 @@ def _loss(series: Sequence[_Series]) -> Drawing | None:
     with mpl.rc_context(RC):
         figure, ax = canvas(290)
         for line in series:
-            _draw(ax, line, 1.0, (0.0, np.inf))
-        values = [v for line in series for v in line.middle]
-        ax.set_ylim(0, 1.08 * max(values) if max(values) > 0 else 1)
-        ax.set_title("Training loss")
+            _draw(ax, line, 1.0, (0.0, np.inf), banded=len(series) <= _BANDED)
+        highest = max(_extent(series))
+        ax.set_ylim(0, 1.08 * highest if highest > 0 else 1)
+        ax.set_title("Training loss, mean of the epoch")
         ax.set_xlabel("epoch")
         whole_numbers(ax)
-        note = "Mean training loss of the epoch, without the penalty."
+        note = "The loss of the data, without the pull towards the sets."
         drawing = svg(figure, "loss", "Training loss against epochs")
-        return Drawing(svg=drawing, caption=note, keys=_keys(series) if len(series) > 1 else ())
+        return Drawing(svg=drawing, caption=note, keys=_keys(series))
 
 
-def _draw(ax: Axes, line: _Series, scale: float, limits: tuple[float, float]) -> None:
+def _extent(series: Sequence[_Series]) -> list[float]:
+    """Lowest and highest value to show: the means, and of the bands what does not dwarf them."""
+    means = [v for line in series for v in line.middle]
+    span = max(means) - min(means)
+    bands = [v for line in series for side in (line.low, line.high) for v in side if v is not None]
+    inside = [v for v in bands if 0 <= v and min(means) - span / 2 <= v <= max(means) + span / 2]
+    return [min(means + inside), max(means + inside)]
+
+
+def _draw(ax: Axes, line: _Series, scale: float, limits: tuple[float, float], banded: bool) -> None:
     x, y = decimate(line.epochs, line.middle)
     few = len(x) <= 24
-    marks = {"marker": "o", "markersize": 3.6} if few else {}
+    marks: dict[str, Any] = {"marker": "o", "markersize": 3.6} if few else {}
     ax.plot(x, scale * y, **line.style.line, **marks, zorder=3)
-    if any(value is not None for value in line.low):
+    if banded and any(value is not None for value in line.low):
         x, low = decimate(line.epochs, line.low)
         _, high = decimate(line.epochs, line.high)
         if len(low) == len(high):
             low, high = np.clip(scale * low, *limits), np.clip(scale * high, *limits)
             colour = line.style.colour
-            ax.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0, zorder=2)
+            ax.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0, zorder=2)
 
 
 def _keys(series: Sequence[_Series]) -> list[Key]:
-    return [line.key for line in series]
+    return [line.key for line in series] if len(series) > 1 else []
 
 
 def _fit_percent(ax: Axes, seen: Sequence[float]) -> bool:
     """Fits the percent axis; stretches it towards 100 where that is where the difference lies."""
     low, high = min(seen), max(seen)
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if high < 95 or high - low < 6:
         room = max(0.08 * (high - low), 0.15)
         ax.set_ylim(max(0.0, low - room), min(100.0 + 0.3 * room, high + room))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         return False
 
     def stretch(a: np.ndarray) -> np.ndarray:
@@ -203,16 +211,15 @@ def _fit_percent(ax: Axes, seen: Sequence[float]) -> bool:
     bottom, top = stretch(np.array([low, high]))
     room = 0.05 * (top - bottom)
     ends = back(np.array([bottom - room, top + room]))
-    ax.set_ylim(max(0.0, ends[0]), min(100.0, ends[1]))
+    ax.set_ylim(max(1.0, ends[0]), min(100.0, ends[1]))
     ax.yaxis.set_major_locator(FixedLocator(_spaced(stretch, *ax.get_ylim())))
     ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.spines["left"].set_color(RULE)
     return True
 
 
-def _spaced(
-    stretch: Callable[[np.ndarray], np.ndarray], bottom: float, top: float
-) -> list[float]:
+def _spaced(stretch: Callable[[np.ndarray], np.ndarray], bottom: float, top: float) -> list[float]:
     """Round percentages far enough apart on the stretched axis, those near 100 first."""
     ticks = [tick for tick in (*_TICKS, 99.9) if bottom <= tick <= top]
     gap = 0.075 * float(np.ptp(stretch(np.array([bottom, top]))))

@@ -84,9 +84,7 @@ def _pooled(w: Tensor) -> tuple[np.ndarray, tuple[int, int]]:
     matrix = matrix.reshape(w.shape[0], -1) if w.ndim > 1 else matrix.reshape(1, -1)
     rows, columns = matrix.shape
     high, wide = -(-rows // _ROWS), -(-columns // _COLUMNS)
-    pooled = F.avg_pool2d(
-        matrix[None], (high, wide), ceil_mode=True, count_include_pad=False
-    )[0]
+    pooled = F.avg_pool2d(matrix[None], (high, wide), ceil_mode=True, count_include_pad=False)[0]
     return pooled.numpy().astype(float), (high, wide)
 
 
@@ -102,6 +100,6 @@ def _png(view: np.ndarray, top: float) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def scale_css() -> Sequence[str]:
+def heat_stops() -> Sequence[str]:
     """The stops of the colour scale, for the page's key."""
     return ["#" + "".join(f"{int(c):02x}" for c in stop) for stop in _INK]

@@ -150,7 +150,7 @@ class GroupSet(Set):
         """As :meth:`rank`, with the very Σ hᵢ wᵢ² in float64: comparable between tensors."""
         e, exponent = energy(w.double(), metric)
         scores, inside = self._rank(e)
-        return scores * 2.0 ** max(-1022, min(exponent, 1023)), inside
+        return scores * (2.0**exponent if exponent < 1024 else torch.inf), inside
 
     def mask(self, chosen: Tensor, inside: Tensor | None, shape: Sequence[int]) -> Tensor:
         """Boolean mask over the tensor from booleans over the units, and what stays inside them."""

@@ -98,7 +98,7 @@ class FiltersAndColumns(Set):
         """``keep`` if it is a pair of counts that a tensor of this shape can keep."""
         most = self.units(shape)
         if (
-            isinstance(keep, int)
+            not isinstance(keep, tuple | list)
             or [type(k) for k in keep] != [int, int]
             or not all(0 <= k <= n for k, n in zip(keep, most, strict=True))
         ):

@@ -1,8 +1,6 @@
 import pickle
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -129,7 +127,6 @@ def test_a_pickle_is_refused_unopened_with_how_to_convert_it(tmp_path, name, sav
         models.load_weights(small(), path)
 
 
-@pytest.mark.slow
 def test_the_advised_conversion_works(tmp_path, stored):
     state, _ = stored
     path = tmp_path / "weights.pt"
@@ -137,7 +134,7 @@ def test_the_advised_conversion_works(tmp_path, stored):
     with pytest.raises(RequestError) as caught:
         models.load_weights(small(), path)
     program = shlex.split(re.search(r"python (-c '.*?')", str(caught.value))[1])
-    subprocess.run([sys.executable, *program], check=True)
+    exec(program[1], {})  # what the shell would hand to python -c
     model = small()
     models.load_weights(model, tmp_path / "weights.safetensors")
     assert torch.equal(model[2].weight, state["2.weight"])

@@ -5,6 +5,8 @@ from enum import StrEnum
 
 from torch import nn
 
+from espalier.errors import RequestError
+
 
 class LayerKind(StrEnum):
     """The kind of layer a parameter belongs to."""
@@ -53,14 +55,20 @@ class Owner:
 def owners(model: nn.Module) -> dict[str, Owner]:
     """The owner of every parameter, by its first name, in ``named_parameters`` order.
 
-    >>> owners(nn.Sequential(nn.Conv2d(2, 4, 3, groups=2, bias=False)))["0.weight"].groups
-    2
+    Raises:
+        RequestError: a lazy parameter, whose shape is not known yet.
+
+    Example:
+        >>> owners(nn.Sequential(nn.Conv2d(2, 4, 3, groups=2, bias=False)))["0.weight"].groups
+        2
     """
     found: dict[str, Owner] = {}
     first: dict[int, str] = {}
     for prefix, module in model.named_modules():
         for leaf, parameter in module.named_parameters(recurse=False):
             name = f"{prefix}.{leaf}" if prefix else leaf
+            if isinstance(parameter, nn.parameter.UninitializedParameter):
+                raise RequestError(f"{name}: a lazy parameter has no shape; run the model once")
             groups = module.groups if isinstance(module, _CONVS) else 1
             if id(parameter) in first:
                 known = found[first[id(parameter)]]

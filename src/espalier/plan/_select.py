@@ -61,8 +61,6 @@ def select(
     sets: dict[str, Set] = {}
     skipped = []
     for name, owner in found.items():
-        if isinstance(parameters[name], nn.parameter.UninitializedParameter):
-            raise RequestError(f"{name}: a lazy parameter; run the model once, then plan")
         shape = tuple(parameters[name].shape)
         in_full = wanted is not None and name in wanted
         reason = _reason(name, owner, wanted, refused, in_full)

@@ -35,9 +35,22 @@ def largest(scores: Tensor, keep: int) -> Tensor:
     chosen = scores >= threshold
     surplus = _count(chosen) - keep
     if surplus:
-        ties = (scores == threshold).nonzero().flatten()
-        chosen[ties[ties.numel() - surplus :]] = False
+        end = _end_of(scores == threshold, surplus)
+        chosen[end:] = scores[end:] > threshold
     return chosen
+
+
+def _end_of(ties: Tensor, surplus: int) -> int:
+    """The index from which on there are ``surplus`` ties: halving, since there may be very many."""
+    start, end = 0, ties.numel()
+    while end - start > 1:  # ties[start:] holds at least `surplus`, ties[end:] fewer
+        middle = (start + end) // 2
+        beyond = _count(ties[middle:end])
+        if beyond >= surplus:
+            start = middle
+        else:
+            end, surplus = middle, surplus - beyond
+    return start
 
 
 def _kth_largest(scores: Tensor, k: int) -> Tensor:

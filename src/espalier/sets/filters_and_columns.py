@@ -35,8 +35,8 @@ class FiltersAndColumns(Set):
     - if one side has at most 4096 choices, all are tried: **the nearest point, exactly**;
     - else filters and columns are chosen in turn until nothing changes, once from all columns and
       once from all filters, and the better of the two is taken: **a local optimum**, where neither
-      side alone can be improved. Against brute force on random Gaussian 6×7 matrices it retained on
-      average 98.5 % of the best submatrix's energy (``tests/sets/test_filters_and_columns.py``).
+      side alone can be improved. On 100 random Gaussian 6×7 problems it retained 99.8 % of the best
+      submatrix's energy on average and 91.7 % at worst, by brute force in the tests.
 
     A point of the set is its own projection in both cases. Units: a filter and a column, (O,
     I·prod(k)) of them; ``keep`` is a pair of counts.

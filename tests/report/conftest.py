@@ -11,6 +11,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from espalier.report import write_report
+
 SHAPES = {
     "conv1.weight": (20, 1, 5, 5),
     "conv2.weight": (50, 20, 5, 5),
@@ -161,6 +163,22 @@ def write_run(
     return folder
 
 
+@pytest.fixture(scope="session")
+def one_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of one whole run."""
+    folder = tmp_path_factory.mktemp("one")
+    return write_report([write_run(folder / "run", bn=True)], folder / "report.html")
+
+
+@pytest.fixture(scope="session")
+def methods_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of three methods, two seeds each."""
+    folder = tmp_path_factory.mktemp("methods")
+    pairs = [(method, seed) for method in ("slr", "admm", "oneshot") for seed in (0, 1)]
+    runs = [write_run(folder / f"{m}-{s}", m, s, epochs=4, cadence=60) for m, s in pairs]
+    return write_report(runs, folder / "report.html")
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """Writes a run folder under a fresh path; arguments as ``write_run``'s."""
@@ -168,6 +186,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 
     def make(method: str = "slr", seed: int = 0, **options: Any) -> Path:
         name = options.pop("name", f"{method}-{seed}-{next(made)}")
-        return write_run(tmp_path / "runs" / name, method, seed, **options)
+        return write_run(
+            tmp_path / "runs" / name, method, seed, **{"epochs": 3, "cadence": 60} | options
+        )
 
     return make

@@ -70,6 +70,7 @@ def render(runs: Sequence[Run]) -> str:
         curves=figures.curves(comparison, styles),
         ablation=figures.ablation(comparison),
         evidence=[_evidence(group, index) for index, group in enumerate(groups)],
+        banded=len(groups) <= figures.BANDED,
         seeds=any(len(group.runs) > 1 for group in groups),
         common=common,
         commands=list(dict.fromkeys(filter(None, map(_command, runs)))),
@@ -141,6 +142,6 @@ def _command(run: Run) -> str:
             words = [str(part) for part in told]
             ours = words[0] in ("prune", "compare")  # as the config has it, without the program
             return shlex.join(["espalier", *words] if ours else words)
-        if isinstance(told, str):
+        if isinstance(told, str) and told:
             return told
-    return ""
+    return "espalier prune recipe.yaml" if run.recipe_text else ""

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from espalier import fit
 from espalier.errors import RunFolderError
+from espalier.report.numbers import finite
 
 Json = Mapping[str, Any]
 
@@ -103,10 +104,10 @@ class Run:
 
         An unfinished run answers ``"hard_pruned"`` with its last evaluation.
         """
-        value: float | None = self.got(stage).get(self.goal)
+        value = finite(self.got(stage).get(self.goal))
         if value is None and self.result is None and stage.startswith("hard_pruned"):
-            seen = [e[stage].get(self.goal) for e in self.phase("prune") if e.get(stage)]
-            value = seen[-1] if seen else None
+            seen = [finite((e.get(stage) or {}).get(self.goal)) for e in self.phase("prune")]
+            value = next((v for v in reversed(seen) if v is not None), None)
         return value
 
     def phase(self, name: str) -> list[Json]:

@@ -173,7 +173,8 @@ def layers(run: Run) -> Table | None:
     heads, words = ["parameter", "density", "nonzero", "weights"], [0]
     if planned:
         heads, words = [*heads, "units kept", "set"], [0, 5]
-    return Table(heads=heads, words=words, rows=rows) if rows else None
+    caption = "Bars are to the scale of the densest parameter."
+    return Table(heads=heads, words=words, rows=rows, caption=caption) if rows else None
 
 
 def _set(entry: Json) -> str:

@@ -131,7 +131,8 @@ def _budget(run: Run) -> str:
 
 def _training(run: Run) -> str:
     return ", ".join(
-        f"{phase.get('phase')} {phase['epochs']} epochs ({numbers.count(phase.get('steps'))} steps)"
+        f"{phase.get('phase')} {phase['epochs']} epoch{'s' * (phase['epochs'] != 1)} "
+        f"({numbers.count(phase.get('steps'))} steps)"
         for phase in run.phases
         if phase.get("epochs")
     )

@@ -4,10 +4,11 @@ from espalier.report.figures._base import Drawing, Key, styles_for
 from espalier.report.figures.ablation import ablation
 from espalier.report.figures.certificate import certificate
 from espalier.report.figures.conditions import conditions
-from espalier.report.figures.curves import curves
+from espalier.report.figures.curves import BANDED, curves
 from espalier.report.figures.heatmaps import Heatmap, heat_stops, heatmaps
 
 __all__ = [
+    "BANDED",
     "Drawing",
     "Heatmap",
     "Key",

@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from espalier.report.groups import Group
 from espalier.report.numbers import finite, power_of_ten
@@ -183,10 +183,12 @@ def log_axis(ax: Axes) -> None:
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1, 2, 5), numticks=7))
     label = power_of_ten if decades > 2 else "{:g}".format
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def whole_numbers(ax: Axes) -> None:
     """Ticks of the x axis at integers, with thousands separated."""
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    if np.ptp(ax.dataLim.intervalx) == 0:
+        ax.set_xlim(ax.dataLim.x0 - 0.5, ax.dataLim.x0 + 0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

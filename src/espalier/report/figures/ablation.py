@@ -41,6 +41,7 @@ def ablation(comparison: Comparison) -> Drawing | None:
         ax.xaxis.set_minor_locator(NullLocator())
         named = dict(zip(places, values, strict=True))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(named.get(x, x))))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         ax.margins(x=0.06, y=0.12)
         ax.set_title("Accuracy after the hard prune, %")
         ax.set_xlabel(setting_name(setting))

@@ -68,12 +68,9 @@ def _raster(updates: Sequence[Json], name: str) -> Drawing:
     caption = f"{told}. Where either is refused, that half of the multiplier update is not made."
     if len(updates) > _COLUMNS:
         caption += " Several updates share a column; it is drawn refused if any of them was."
-    keys = [key for key in _KEYS if key.style.colour != UNTESTED or _any_untested(updates)]
+    seen = {_colour([u.get(key)]) for u in updates for key, _ in _ROWS}
+    keys = [key for key in _KEYS if key.style.colour in seen]
     return Drawing(svg=drawing, caption=caption[0].upper() + caption[1:], keys=keys)
-
-
-def _any_untested(updates: Sequence[Json]) -> bool:
-    return any(not isinstance(u.get(key), bool) for u in updates for key, _ in _ROWS)
 
 
 def _told(updates: Sequence[Json], key: str, label: str) -> str:

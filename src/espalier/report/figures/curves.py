@@ -25,9 +25,9 @@ from espalier.report.groups import Comparison, Group, mean
 from espalier.report.numbers import finite
 from espalier.report.runs import Json, Run
 
-_BANDED = 6  # with more series than this, bands would hide each other
+BANDED = 6  # with more series than this, bands would hide each other
 _FLOOR = 0.05  # percentage points of error that count as none on the stretched axis
-_TICKS = (0, 20, 40, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.8)
+_TICKS = (0, 10, 30, 50, 70, 80, 90, 95, 98, 99, 99.5, 99.8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,9 @@ _ONE_RUN_STYLES = (
     Style(colour="#8b938e"),
 )
 _CUT = "Test accuracy of the network as it trains, and of the same network cut to its budget then."
-_RETRAINED = "Test accuracy while the zeros are held and the remaining weights are trained."
+_RETRAINED = (
+    "Test accuracy while the zeros are held and the remaining weights are trained; 0 is the cut."
+)
 _NOTES = {
     "hard_pruned": "Test accuracy if the network were cut to its budget at that epoch.",
     "hard_pruned_bn": "The same after BatchNorm statistics were re-estimated; no weight trained.",
@@ -105,7 +107,8 @@ def _series(
 ) -> _Series:
     at: dict[float, list[object]] = {}
     for run in group.runs:
-        for epoch in run.phase(phase):
+        told = run.phase(phase)
+        for epoch in [*_start(run, phase), *told] if told else []:
             x = finite(epoch.get("epoch"))
             if x is not None and finite(value(run, epoch)) is not None:
                 at.setdefault(x, []).append(value(run, epoch))
@@ -125,6 +128,14 @@ def _series(
     )
 
 
+def _start(run: Run, phase: str) -> list[Json]:
+    """Epoch 0 as the result knows it: pruning begins with the dense network, retraining with the cut."""
+    begun = "dense" if phase == "prune" else "hard_pruned"
+    metrics = run.got("hard_pruned_bn") if phase == "retrain" else {}
+    metrics = metrics or run.got(begun)
+    return [{"epoch": 0, "metrics": metrics}] if metrics else []
+
+
 def _accuracy(
     name: str, title: str, series: Sequence[_Series], dense: float | None, note: str
 ) -> Drawing | None:
@@ -136,7 +147,7 @@ def _accuracy(
         if dense is not None:
             ax.axhline(100 * dense, color=SOFT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
         for line in series:
-            _draw(ax, line, 100.0, (0.0, 100.0), banded=len(series) <= _BANDED)
+            _draw(ax, line, 100.0, (0.0, 100.0), banded=len(series) <= BANDED)
         seen = [100 * v for v in _extent(series)]
         stretched = _fit_percent(ax, seen if dense is None else [*seen, 100 * dense])
         ax.set_title(f"{title}, %")
@@ -154,7 +165,7 @@ def _loss(series: Sequence[_Series]) -> Drawing | None:
     with mpl.rc_context(RC):
         figure, ax = canvas(290)
         for line in series:
-            _draw(ax, line, 1.0, (0.0, np.inf), banded=len(series) <= _BANDED)
+            _draw(ax, line, 1.0, (0.0, np.inf), banded=len(series) <= BANDED)
         highest = max(_extent(series))
         ax.set_ylim(0, 1.08 * highest if highest > 0 else 1)
         ax.set_title("Training loss, mean of the epoch")
@@ -166,10 +177,11 @@ def _loss(series: Sequence[_Series]) -> Drawing | None:
 
 
 def _extent(series: Sequence[_Series]) -> list[float]:
-    """Lowest and highest value to show: the means, and of the bands what does not dwarf them."""
+    """Lowest and highest value to show: the means, and of drawn bands what does not dwarf them."""
     means = [v for line in series for v in line.middle]
     span = max(means) - min(means)
     bands = [v for line in series for side in (line.low, line.high) for v in side if v is not None]
+    bands *= len(series) <= BANDED
     inside = [v for v in bands if 0 <= v and min(means) - span / 2 <= v <= max(means) + span / 2]
     return [min(means + inside), max(means + inside)]
 
@@ -222,7 +234,7 @@ def _fit_percent(ax: Axes, seen: Sequence[float]) -> bool:
 def _spaced(stretch: Callable[[np.ndarray], np.ndarray], bottom: float, top: float) -> list[float]:
     """Round percentages far enough apart on the stretched axis, those near 100 first."""
     ticks = [tick for tick in (*_TICKS, 99.9) if bottom <= tick <= top]
-    gap = 0.075 * float(np.ptp(stretch(np.array([bottom, top]))))
+    gap = 0.06 * float(np.ptp(stretch(np.array([bottom, top]))))
     kept: list[float] = []
     for tick in reversed(ticks):
         if all(abs(float(np.diff(stretch(np.array([tick, k])))[0])) >= gap for k in kept):

@@ -191,3 +191,22 @@ def test_a_wrong_example_is_explained_and_the_model_restored():
     ):
         layer_costs(model, torch.zeros(2, 3))
     assert model.training
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("resnet50", "ResNet50_Weights"),
+        ("mobilenet_v2", "MobileNet_V2_Weights"),
+        ("vit_b_16", "ViT_B_16_Weights"),
+        ("swin_t", "Swin_T_Weights"),
+    ],
+)
+def test_torchvision_states_the_same_giga_macs(vision, name, weights):
+    """Its ``_ops`` are multiply-accumulates of one sample, attention's products included."""
+    stated = getattr(vision.torchvision.models, weights).IMAGENET1K_V1.meta["_ops"]
+    with torch.device("meta"):
+        model = getattr(vision.torchvision.models, name)()
+    costs = layer_costs(model, torch.zeros(2, 3, 224, 224))
+    assert costs.total / 1e9 == pytest.approx(stated, abs=0.0015)
+    assert costs.unseen == ()

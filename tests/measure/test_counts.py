@@ -95,8 +95,16 @@ def test_kinds_of_layers():
             super().__init__()
             self.gain = nn.Parameter(torch.ones(3))
 
+    class Conv1D(nn.Module):
+        """As in transformers' GPT-2: a linear layer that stores (in, out)."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(2, 3))
+
     model = nn.ModuleDict(
         {
+            "gpt": Conv1D(),
             "conv": nn.Conv1d(1, 2, 3),
             "up": nn.ConvTranspose2d(1, 2, 3),
             "attention": nn.MultiheadAttention(4, 2, kdim=3, vdim=3),
@@ -108,6 +116,7 @@ def test_kinds_of_layers():
     )
     kinds = {name: str(kind) for name, kind in layer_kinds(model).items()}
     assert kinds == {
+        "gpt.weight": "linear_transpose",
         "conv.weight": "conv",
         "conv.bias": "bias",
         "up.weight": "conv_transpose",

@@ -12,7 +12,7 @@ from espalier.errors import RecipeError
 from espalier.fit import Training as FitTraining
 from espalier.models import import_object
 from espalier.plan import Plan, plan
-from espalier.recipe.methods import EPOCH
+from espalier.recipe.methods import cadence_in_steps
 from espalier.recipe.recipe import Recipe, expanded
 from espalier.recipe.sections import Data, Training
 from espalier.solvers import Solver
@@ -131,10 +131,9 @@ def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
 
 
 def make_solver(recipe: Recipe, steps_per_epoch: int) -> Solver:
-    """The solver; a cadence of ``epoch`` becomes its count of steps."""
+    """The solver; a cadence in epochs becomes one in steps."""
     cadence = recipe.solver.model_dump()["cadence"]
-    steps = steps_per_epoch if cadence == EPOCH else cadence
-    solver: Solver = recipe.solver.build(cadence=steps)
+    solver: Solver = recipe.solver.build(cadence=cadence_in_steps(cadence, steps_per_epoch))
     return solver
 
 

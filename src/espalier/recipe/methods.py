@@ -1,5 +1,6 @@
 """Everything a recipe names by a ``method``: solvers, metrics, schedules, sets, optimisers."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -13,17 +14,28 @@ from espalier.recipe import optimising
 from espalier.recipe._derive import derived
 from espalier.recipe._part import Choice, Named
 
-EPOCH = "epoch"
-"""The cadence of one update an epoch."""
+_EPOCHS = re.compile(r"epoch|([1-9][0-9]*) epochs")
+
+
+def cadence_in_steps(cadence: int | str, steps_per_epoch: int) -> int:
+    """The cadence in optimiser steps.
+
+    >>> cadence_in_steps("10 epochs", 44), cadence_in_steps("epoch", 44), cadence_in_steps(20, 44)
+    (440, 44, 20)
+    """
+    if isinstance(cadence, int):
+        return cadence
+    match = _EPOCHS.fullmatch(cadence)
+    return int(match[1] or 1) * steps_per_epoch if match else 1
 
 
 def _cadence(value: Any) -> Any:
     count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    if count or value == EPOCH:
+    if count or (isinstance(value, str) and _EPOCHS.fullmatch(value)):
         return value
     raise PydanticCustomError(
         "cadence",
-        "{value} is neither a count of steps >= 1 nor the word 'epoch'",
+        "{value} is neither a count of steps >= 1 nor 'epoch' nor '10 epochs'",
         {"value": repr(value)},
     )
 
@@ -31,7 +43,14 @@ def _cadence(value: Any) -> Any:
 Cadence = Annotated[
     int | str,
     BeforeValidator(_cadence),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": EPOCH}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": f"^({_EPOCHS.pattern})$"},
+            ]
+        }
+    ),
 ]
 
 

@@ -1,7 +1,7 @@
 """From a recipe to a run: everything is made and checked first, then trained into a run folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def run(
     recipe, path = job.recipe, Path(folder)
     if resume and (path / "config.json").is_file():
         was = read_run(path).config.get("recipe", {})
-        _check_same(was, recipe.settings(), path)
+        check_same(was, recipe.settings(), path)
     elif not path.exists() or {file.name for file in path.iterdir()} <= {"lock", "recipe.yaml"}:
         path.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(dict(job.content), sort_keys=False, allow_unicode=True)
@@ -119,12 +119,16 @@ def reopened(folder: Path | str) -> tuple[Job, nn.Module]:
     if not weights.is_file():
         raise RequestError(f"{folder}: the run has not ended; finish it with --resume first")
     settings = record.config.get("recipe", {})
+    settings = {
+        **settings,
+        "model": {**settings.get("model", {}), "weights": None},
+    }  # the run's own come
     job = Job.prepare(validate(settings, str(record.path / "config.json")), settings)
     models.load_weights(job.model, weights)
-    return job, job.model
+    return replace(job, plan=Plan.load(record.path / "plan.yaml")), job.model
 
 
-def _check_same(was: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
+def check_same(was: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
     """A run goes on with its own recipe or not at all."""
     old, new = flat(was), flat(now)
     differing = [

@@ -22,5 +22,3 @@ def json_schema() -> dict[str, Any]:
 def text() -> str:
     """The file as it is committed."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
-
-

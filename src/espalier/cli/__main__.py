@@ -1,0 +1,7 @@
+"""``python -m espalier.cli``, where the ``espalier`` command is not on the path."""
+
+import sys
+
+from espalier.cli import main
+
+sys.exit(main())

@@ -1,0 +1,96 @@
+"""The entry point: commands by name, and every failure as one message and an exit status."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from espalier import __version__
+from espalier.cli import compare, lists, measure, plan, prune, report
+from espalier.cli._output import StoppedError, fail
+from espalier.errors import EspalierError, nearest
+
+INTERRUPTED = 130
+"""The exit status of a program stopped by Ctrl-C, as shells have it."""
+
+
+# Click's own exceptions; newer versions of typer carry their own copy of it, so they are reached by typer.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+_ClickException: Any = typer.BadParameter.__mro__[2]
+
+
+class _Commands(TyperGroup):
+    """Commands in the order in which they are used; a mistyped one gets the nearest suggested."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            ctx.fail(f"no command {args[0]!r}; {nearest(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Prune neural networks by constrained optimisation: train the weights onto the budget, then cut.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"espalier {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Nothing but what all commands share."""
+
+
+app.command("plan")(plan.plan)
+app.command("prune")(prune.prune)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
+app.command("measure")(measure.measure)
+app.command("methods")(lists.methods)
+app.command("models")(lists.models)
+app.command("data")(lists.data)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: As on the command line, without the program's name; by default those of the process.
+
+    Returns:
+        The exit status: 0 done, 2 the request is wrong, 1 it failed while running, 130 stopped.
+    """
+    try:
+        status = app(args=arguments, prog_name="espalier", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except EspalierError as error:
+        return fail(str(error), error.exit_status)
+    except _UsageError as error:
+        hint = f"\nTry '{error.ctx.command_path} --help'." if error.ctx else ""
+        return fail(f"{error.format_message()}{hint}", 2)
+    except _ClickException as error:
+        return fail(error.format_message(), error.exit_code)
+    except StoppedError as stopped:
+        return fail(str(stopped), INTERRUPTED, word="stopped")
+    except (KeyboardInterrupt, typer.Abort):
+        return fail("nothing to resume", INTERRUPTED, word="stopped")
+    except BrokenPipeError:  # `espalier plan … | head`: the reader has had enough
+        sys.stderr.close()
+        return 0

@@ -6,6 +6,7 @@ comes out (seed, title, checkpoints) are left out.
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +118,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
     setting = varied[0] if len(varied) == 1 else None
     groups = tuple(
         Group(
-            label=label if labels.count(label) == 1 else f"{label} · {group[0].path.name}",
+            label=label if labels.count(label) == 1 else f"{label} · {group[0].label}",
             runs=tuple(group),
             value=own.get(setting) if setting else None,
         )
@@ -132,6 +133,8 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     >>> flatten({"a": {"b": 1}, "seed": 3, "c": [1, 2]})
     {'a.b': 1, 'c': '[1, 2]'}
     """
+    if prefix == "model.weights" and isinstance(value, str):
+        value = re.sub(r"\bseed\d+", "seed", value)  # a comparison pretrains once a seed
     if not isinstance(value, Mapping):
         return {prefix: json.dumps(value) if isinstance(value, list) else value}
     flat: dict[str, Any] = {}
@@ -175,5 +178,5 @@ def setting_name(key: str) -> str:
 def _label(run: Run, settings: Mapping[str, Any], varied: Sequence[str]) -> str:
     shown = [_shown(key, settings[key]) for key in varied if key in settings]
     if len(shown) > 3:
-        return f"{run.method} · {run.path.name}"
+        return f"{run.method} · {run.label}"
     return " · ".join([run.method, *shown])

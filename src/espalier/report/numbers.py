@@ -23,9 +23,18 @@ def finite(value: Any) -> float | None:
 
 
 def percent(value: Any, digits: int = 2) -> str:
-    """A fraction in [0, 1] as a percentage."""
+    """A fraction in [0, 1] as a percentage; what would round to zero is said to be less.
+
+    >>> percent(0.98765).replace(_THIN, " "), percent(1e-9).replace(_THIN, " ")
+    ('98.77 %', '< 0.01 %')
+    """
     number = finite(value)
-    return MISSING if number is None else f"{100 * number:.{digits}f}{_THIN}%"
+    if number is None:
+        return MISSING
+    least = 10.0**-digits
+    if 0 < 100 * number < least / 2:
+        return f"< {least:.{digits}f}{_THIN}%"
+    return f"{100 * number:.{digits}f}{_THIN}%"
 
 
 def points(value: Any) -> str:

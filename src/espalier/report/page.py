@@ -11,7 +11,7 @@ from markupsafe import Markup
 from espalier.report import figures, numbers, tables, words
 from espalier.report.figures import Drawing, Heatmap, Key
 from espalier.report.groups import Group, compare
-from espalier.report.runs import Run
+from espalier.report.runs import DENSE, Run
 from espalier.report.tables import Table
 
 Facts = Sequence[tuple[str, str]]
@@ -69,7 +69,8 @@ def render(runs: Sequence[Run]) -> str:
         level_field=tables.level_field(comparison, keys) if len(runs) > 1 else None,
         curves=figures.curves(comparison, styles),
         ablation=figures.ablation(comparison),
-        evidence=[_evidence(group, index) for index, group in enumerate(groups)],
+        evidence=[_evidence(group, i) for i, group in enumerate(groups) if group.method != DENSE]
+        or [_evidence(groups[0], 0)],
         banded=len(groups) <= figures.BANDED,
         seeds=any(len(group.runs) > 1 for group in groups),
         common=common,

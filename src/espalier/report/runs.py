@@ -4,7 +4,9 @@
 section out. Of events told twice, because a run was resumed, the later telling counts.
 """
 
+import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +21,7 @@ from espalier.report.numbers import finite
 
 Json = Mapping[str, Any]
 
+DENSE = "Dense training"
 _METHODS = {
     "slr": "SLR",
     "slr_released": "SLR as released",
@@ -71,9 +74,11 @@ class Run:
 
     @property
     def method(self) -> str:
-        """The method's name as a reader knows it."""
-        name = named(self.recipe.get("solver"))
-        return _METHODS.get(name, name) or "Dense training"
+        """The method's name as a reader knows it; a plan that keeps everything is dense training."""
+        name, plan = named(self.recipe.get("solver")), self.recipe.get("plan")
+        if not name or (isinstance(plan, Mapping) and plan.get("density") == 1):
+            return DENSE
+        return _METHODS.get(name, name)
 
     @property
     def model(self) -> str:
@@ -84,6 +89,27 @@ class Run:
     def data(self) -> str:
         """The data set's name."""
         return named(self.recipe.get("data")) or "unnamed data"
+
+    @property
+    def label(self) -> str:
+        """The folder's name, without the seed that a comparison puts at its end."""
+        return re.sub(r"-seed\d+$", "", self.path.name)
+
+    @cached_property
+    def overhead(self) -> float | None:
+        """Seconds of a step with the solver over those of a dense step.
+
+        As a comparison measured it side by side; else from the run's own phases.
+        """
+        measured = self.path.parent / "overhead.json"
+        if measured.is_file():
+            try:
+                return finite(json.loads(_text(measured)).get(self.label))
+            except (ValueError, AttributeError) as error:
+                raise RunFolderError(f"{measured}: cannot be read: {error}") from error
+        seconds = self.got("step_seconds")
+        dense, solver = finite(seconds.get("dense")), finite(seconds.get("solver"))
+        return solver / dense if dense and solver else None
 
     @cached_property
     def goal(self) -> str:

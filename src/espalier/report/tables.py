@@ -9,7 +9,7 @@ from espalier.report.figures import Key
 from espalier.report.figures.certificate import relative_violation
 from espalier.report.groups import Comparison, Group, Mean, mean
 from espalier.report.numbers import MISSING, finite
-from espalier.report.runs import Json, Run
+from espalier.report.runs import DENSE, Json, Run
 
 CONVENTIONS = {
     "all_nonbias": "all parameters but biases (SLR)",
@@ -18,6 +18,7 @@ CONVENTIONS = {
     "pruned_layers_only": "pruned parameters only",
     "all_params": "all parameters",
 }
+_HEADLINE = "conv_fc_weights"  # what the command line quotes
 STAGES = (
     ("dense", "dense"),
     ("hard_pruned", "hard-pruned"),
@@ -58,14 +59,17 @@ def level_field(comparison: Comparison, keys: Sequence[Key]) -> Table:
     extra: tuple[tuple[str, Callable[[Run], Any], Callable[[Any], str]], ...] = (
         ("compression", _headline_compression, numbers.ratio),
         ("pruning time", lambda run: run.got("seconds").get("prune"), numbers.duration),
-        ("step overhead", step_overhead, lambda value: numbers.ratio(value, digits=3)),
+        ("step overhead", lambda run: run.overhead, lambda value: numbers.ratio(value, digits=3)),
     )
     columns = [(label, [g.mean(of) for g in groups], text) for label, of, text in extra]
     columns = [column for column in columns if any(column[1])]
+    competing = [index for index, group in enumerate(groups) if group.method != DENSE]
     rows = []
     for index, (group, key) in enumerate(zip(groups, keys, strict=True)):
         row = [Cell(text=group.label, key=key), Cell(text=str(len(group.runs)))]
-        row += [_accuracy(means, index, stage) for stage, _, means in stages]
+        row += [
+            _accuracy(means, index, competing * (stage != "dense")) for stage, _, means in stages
+        ]
         row += [
             Cell(text=text(found.value) if (found := means[index]) else MISSING)
             for _, means, text in columns
@@ -78,13 +82,13 @@ def level_field(comparison: Comparison, keys: Sequence[Key]) -> Table:
     return Table(heads=heads, words=(0, len(heads) - 1), rows=rows, caption=caption)
 
 
-def _accuracy(means: Sequence[Mean | None], index: int, stage: str) -> Cell:
+def _accuracy(means: Sequence[Mean | None], index: int, competing: Sequence[int]) -> Cell:
     own = means[index]
     if own is None:
         return Cell(text=MISSING)
-    best = max(m.value for m in means if m is not None)
+    rivals = [m.value for i in competing if (m := means[i]) is not None]
     note = "" if not own.half_width else f"± {100 * own.half_width:.2f}"
-    strong = own.value == best and stage != "dense" and len(means) > 1
+    strong = index in competing and len(rivals) > 1 and own.value == max(rivals)
     return Cell(text=numbers.percent(own.value), note=note, strong=strong)
 
 
@@ -96,17 +100,10 @@ def _outcomes(group: Group) -> str:
     return ", ".join(f"{seen.count(one)} {one.replace('_', ' ')}" for one in told)
 
 
-def step_overhead(run: Run) -> float | None:
-    """Seconds of a step with the solver over seconds of a dense step."""
-    seconds = run.got("step_seconds")
-    dense, solver = finite(seconds.get("dense")), finite(seconds.get("solver"))
-    return solver / dense if dense and solver else None
-
-
 def headline(run: Run) -> tuple[str, float] | None:
     """The convention the page quotes, and the compression under it."""
     counts = run.got("counts")
-    for convention in CONVENTIONS:
+    for convention in (_HEADLINE, *CONVENTIONS):
         compression = compression_of(counts.get(convention))
         if compression is not None:
             return convention, compression

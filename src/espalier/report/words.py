@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from espalier.report import numbers, tables
 from espalier.report.groups import Comparison
-from espalier.report.runs import Run, named
+from espalier.report.runs import DENSE, Run, named
 from espalier.report.tables import STAGES
 
 _STAGE_NOTES = {
@@ -41,7 +41,7 @@ def lead(comparison: Comparison) -> str:
     ranked = []
     for group in groups:
         found = group.mean(lambda run: run.final("hard_pruned"))
-        if found is not None:
+        if found is not None and group.method != DENSE:
             ranked.append((found.value, group.phrase))
     n = sum(len(group.runs) for group in groups)
     what = f"{n} runs in {len(groups)} settings."
@@ -51,9 +51,12 @@ def lead(comparison: Comparison) -> str:
         return f"{what} None has been cut yet."
     ranked.sort(key=lambda pair: -pair[0])
     told = f"{what} Cut and not retrained, {ranked[0][1]} has {numbers.percent(ranked[0][0])}"
-    if len(ranked) > 1:
-        told += f", the most, and {ranked[-1][1]} {numbers.percent(ranked[-1][0])}, the least"
-    return f"{told}."
+    last = f"{ranked[-1][1]} {numbers.percent(ranked[-1][0])}"
+    if len(ranked) == 1:
+        return f"{told}."
+    return (
+        f"{told} and {last}." if len(ranked) == 2 else f"{told}, the most, and {last}, the least."
+    )
 
 
 def _lead_of_one(run: Run) -> str:

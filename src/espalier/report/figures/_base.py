@@ -139,13 +139,15 @@ def canvas(height: int, width: int = WIDTH, **layout: Any) -> tuple[Figure, Any]
 
 
 def svg(figure: Figure, name: str, title: str) -> Markup:
-    """The figure as inline SVG: no prologue, no metadata, its ids made the page's own by ``name``."""
+    """The figure as inline SVG: no prologue, metadata or style, its ids made the page's own by ``name``."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(_METADATA), transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href=", "href=")
+    text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     head = re.match(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", text)
     assert head is not None

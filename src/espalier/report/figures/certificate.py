@@ -7,7 +7,6 @@ import numpy as np
 from markupsafe import Markup
 
 from espalier.report.figures._base import (
-    DASHES,
     PALETTE,
     RC,
     Drawing,
@@ -71,8 +70,7 @@ def _styles(layers: Sequence[str]) -> list[Style]:
     """Distinct colours for few layers; for many, a ramp from the first layer to the last."""
     if len(layers) <= len(PALETTE):
         return [distinct(index) for index in range(len(layers))]
-    ramp = ramp_colours(len(layers))
-    return [Style(colour=colour, dash=DASHES[i % 2]) for i, colour in enumerate(ramp)]
+    return [Style(colour=colour) for colour in ramp_colours(len(layers))]
 
 
 def _draw(

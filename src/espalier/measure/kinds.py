@@ -62,23 +62,22 @@ def owners(model: nn.Module) -> dict[str, Owner]:
         >>> owners(nn.Sequential(nn.Conv2d(2, 4, 3, groups=2, bias=False)))["0.weight"].groups
         2
     """
-    found: dict[str, Owner] = {}
-    first: dict[int, str] = {}
-    for prefix, module in model.named_modules():
-        for leaf, parameter in module.named_parameters(recurse=False):
-            name = f"{prefix}.{leaf}" if prefix else leaf
-            if isinstance(parameter, nn.parameter.UninitializedParameter):
-                raise RequestError(f"{name}: a lazy parameter has no shape; run the model once")
-            groups = module.groups if isinstance(module, _CONVS) else 1
-            if id(parameter) in first:
-                known = found[first[id(parameter)]]
-                found[first[id(parameter)]] = Owner(
-                    kind=known.kind, groups=known.groups, aliases=(*known.aliases, name)
-                )
-                continue
-            first[id(parameter)] = name
-            found[name] = Owner(kind=_kind(module, leaf, parameter), groups=groups)
-    return found | _aliases_within_modules(model, found, first)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise RequestError(f"{name}: a lazy parameter has no shape; run the model once")
+        names.setdefault(parameter, []).append(name)
+    found = {}
+    for parameter, (name, *aliases) in names.items():
+        prefix, _, leaf = name.rpartition(".")
+        module = modules[prefix]
+        found[name] = Owner(
+            kind=_kind(module, leaf, parameter),
+            groups=module.groups if isinstance(module, _CONVS) else 1,
+            aliases=tuple(aliases),
+        )
+    return found
 
 
 def layer_kinds(model: nn.Module) -> dict[str, LayerKind]:
@@ -121,22 +120,3 @@ def _kind(module: nn.Module, leaf: str, parameter: nn.Parameter) -> LayerKind:
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return LayerKind.RECURRENT
     return LayerKind.OTHER
-
-
-def _aliases_within_modules(
-    model: nn.Module, found: dict[str, Owner], first: dict[int, str]
-) -> dict[str, Owner]:
-    """Owners again, with the names that per-module iteration hides: shared modules, twin leaves."""
-    extra: dict[str, list[str]] = {}
-    known = set(found) | {alias for owner in found.values() for alias in owner.aliases}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if name not in known:
-            extra.setdefault(first[id(parameter)], []).append(name)
-    return {
-        name: Owner(
-            kind=found[name].kind,
-            groups=found[name].groups,
-            aliases=(*found[name].aliases, *names),
-        )
-        for name, names in extra.items()
-    }

@@ -27,6 +27,7 @@ BUILD := build
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 export PYTHONUTF8 := 1
+export NO_MKDOCS_2_WARNING := 1
 export MPLBACKEND := agg
 export MPLCONFIGDIR := $(CURDIR)/$(BUILD)/matplotlib
 # One thread a process: two test processes share two cores, and sums keep their order.
@@ -68,7 +69,6 @@ comma := ,
 
 demo: $(DEMO)/.complete
 	@mkdir -p $(BUILD)/matplotlib
-	@rm -rf $(OUT)
 	$(DEMO)/bin/espalier compare recipes/digits-demo.yaml --out $(OUT)
 
 # ---- checks -------------------------------------------------------------------------------------

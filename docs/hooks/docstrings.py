@@ -6,6 +6,7 @@ from typing import Any
 import griffe
 
 _BLOCK = re.compile(r"^([ \t]*)\.\. math::[ \t]*(.*(?:\n(?:\1[ \t]+\S.*|[ \t]*$))*)", re.MULTILINE)
+_EXAMPLE = re.compile(r"^([ \t]*)Example:$", re.MULTILINE)
 _INLINE = re.compile(r":math:`([^`]+)`")
 _REFERENCE = re.compile(r":(?:class|meth|func|mod|attr|data|exc):`~?([^`]+)`")
 
@@ -25,6 +26,7 @@ def to_markdown(text: str) -> str:
     >>> to_markdown("Keep :math:`k` of :class:`Filters`.")
     'Keep $k$ of `Filters`.'
     """
+    text = _EXAMPLE.sub(r"\1Examples:", text)  # griffe knows doctests by the plural alone
     text = _BLOCK.sub(_display, text)
     text = _INLINE.sub(r"$\1$", text)
     return _REFERENCE.sub(r"`\1`", text)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -61,10 +62,11 @@ class Plan:
         """The parameters to prune, in the model's order."""
         return tuple(self.entries)
 
-    @property
+    @cached_property
     def density(self) -> float:
         """Fraction of the selected tensors' weights that may stay."""
-        return self.counts().pruned_layers_only.density
+        rows = self.entries.values()
+        return sum(row.nonzeros for row in rows) / max(1, sum(row.numel for row in rows))
 
     @property
     def macs(self) -> int | None:

@@ -131,7 +131,7 @@ def prune_run(
                     plan.save(temporary)
             plan = plan if isinstance(plan, Plan) else Plan.load(run / "plan.yaml")
             steps = prune.epochs * task.steps_per_epoch
-            pruning = Pruning(model, plan, solver, optimizers["prune"], steps=steps)
+            pruning = Pruning(model, plan, solver, optimizers["prune"], steps=steps or None)
             if reached <= 1:
                 _note(run, train("prune", prune, pruning))
                 _cut_(run, model, task, pruning)

@@ -51,9 +51,9 @@ define environment
 @$(PYTHON) -m venv $(1) || { rm -rf $(1); \
   echo "make: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
 @echo "installing into $(1) …"
-@$(1)/bin/python -m pip install -q 'pip>=25.1'
-@$(1)/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-@$(1)/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt $(2)
+@$(1)/bin/python -m pip install -qq 'pip>=25.1'
+@$(1)/bin/python -m pip install -qq $(PIP_FLAGS) -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+@$(1)/bin/python -m pip install -qq $(PIP_FLAGS) -c constraints.txt $(2)
 @touch $(1)/.complete
 endef
 

@@ -89,6 +89,7 @@ def main() -> None:
         "python": platform.python_version(),
         "cpu": platform.machine() + " " + cpu(),
         "cpus": os.cpu_count(),
+        "load_average": round(os.getloadavg()[1], 1),  # over the last five minutes
         "rows": rows,
     }
     path = Path(__file__).parent / "results" / "selection.json"

@@ -259,7 +259,7 @@ def test_signs_do_not_matter(case, seed):
     assert torch.equal(chosen.support(w * signs, keep), chosen.support(w, keep))
 
 
-@given(problems(dtypes=(torch.float32, torch.float64)), st.integers(-100, 100))
+@given(problems(dtypes=(torch.float32,)), st.sampled_from((-100, 100)))
 @properties
 def test_scale_does_not_matter_even_where_squares_would_under_or_overflow(case, exponent):
     chosen, w, keep = case

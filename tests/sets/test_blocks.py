@@ -33,6 +33,9 @@ def test_extreme_blocks_are_other_sets():
 def test_blocks_that_do_not_tile_are_refused_with_what_does():
     with pytest.raises(ShapeError, match=r"4×4 do not tile the 6×25 .* 1, 2, 3, 6; .* 1, 5, 25"):
         Blocks(4, 4).check((6, 1, 5, 5))
+    for one_side in (Blocks(4, 5), Blocks(2, 4)):
+        with pytest.raises(ShapeError, match="do not tile"):
+            one_side.check((6, 1, 5, 5))
 
 
 def test_blocks_across_the_groups_of_a_convolution_are_refused():

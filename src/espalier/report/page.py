@@ -67,6 +67,7 @@ def render(runs: Sequence[Run]) -> str:
         ladder=words.ladder(runs[0]) if len(runs) == 1 else [],
         compression=words.compression(runs[0]) if len(runs) == 1 else None,
         level_field=tables.level_field(comparison, keys) if len(runs) > 1 else None,
+        keys=keys,
         curves=figures.curves(comparison, styles),
         ablation=figures.ablation(comparison),
         evidence=[_evidence(group, i) for i, group in enumerate(groups) if group.method != DENSE]

@@ -67,9 +67,9 @@ def level_field(comparison: Comparison, keys: Sequence[Key]) -> Table:
     rows = []
     for index, (group, key) in enumerate(zip(groups, keys, strict=True)):
         row = [Cell(text=group.label, key=key), Cell(text=str(len(group.runs)))]
-        row += [
-            _accuracy(means, index, competing * (stage != "dense")) for stage, _, means in stages
-        ]
+        for stage, _, means in stages:
+            uncut = group.method == DENSE and stage.startswith("hard_pruned")
+            row.append(_accuracy(means, index, competing * (stage != "dense"), uncut))
         row += [
             Cell(text=text(found.value) if (found := means[index]) else MISSING)
             for _, means, text in columns
@@ -82,12 +82,15 @@ def level_field(comparison: Comparison, keys: Sequence[Key]) -> Table:
     return Table(heads=heads, words=(0, len(heads) - 1), rows=rows, caption=caption)
 
 
-def _accuracy(means: Sequence[Mean | None], index: int, competing: Sequence[int]) -> Cell:
+def _accuracy(
+    means: Sequence[Mean | None], index: int, competing: Sequence[int], uncut: bool
+) -> Cell:
     own = means[index]
     if own is None:
         return Cell(text=MISSING)
     rivals = [m.value for i in competing if (m := means[i]) is not None]
     note = "" if not own.half_width else f"± {100 * own.half_width:.2f}"
+    note += " uncut" * uncut
     strong = index in competing and len(rivals) > 1 and own.value == max(rivals)
     return Cell(text=numbers.percent(own.value), note=note, strong=strong)
 

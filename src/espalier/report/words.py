@@ -106,13 +106,14 @@ def compression(run: Run) -> tuple[str, str, str] | None:
 
 
 def facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """What was asked: each fact once, all its values if the runs differ."""
+    """What was asked: each fact once, all its values if the runs that prune differ."""
     told = []
+    pruned = [run for run in runs if run.method != DENSE]
     for label, of in _FACTS:
-        values = list(dict.fromkeys(filter(None, map(of, runs))))
+        values = list(dict.fromkeys(filter(None, map(of, pruned or runs))))
         if values:
             more = f" and {len(values) - 4} more" if len(values) > 5 else ""
-            told.append((label, ", ".join(values[: 4 if more else 5]) + more))
+            told.append((label, "; ".join(values[: 4 if more else 5]) + more))
     return told
 
 

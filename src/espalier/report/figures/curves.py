@@ -23,7 +23,7 @@ from espalier.report.figures._base import (
 )
 from espalier.report.groups import Comparison, Group, mean
 from espalier.report.numbers import finite
-from espalier.report.runs import Json, Run
+from espalier.report.runs import DENSE, Json, Run
 
 BANDED = 6  # with more series than this, bands would hide each other
 _FLOOR = 0.05  # percentage points of error that count as none on the stretched axis
@@ -57,7 +57,7 @@ def curves(comparison: Comparison, styles: Sequence[Style]) -> list[Drawing]:
         drawings.append(_accuracy("accuracy", "Accuracy while pruning", lines, level, _CUT))
     else:
         for label, part in _KINDS:
-            lines = _each(groups, styles, _goal(part), "prune")
+            lines = _each(groups, styles, _goal(part), "prune", dense=part == "metrics")
             drawings.append(_accuracy(f"accuracy-{part}", label, lines, level, _NOTES[part]))
     lines = _each(groups, styles, lambda run, epoch: epoch.get("loss"), "prune")
     drawings.append(_loss(lines))
@@ -85,7 +85,7 @@ _NOTES = {
     "hard_pruned_bn": "The same after BatchNorm statistics were re-estimated; no weight trained.",
     "metrics": "Test accuracy of the network as it trains, before any cut.",
 }
-_DASHED = " The dashed line is the dense network."
+_DASHED = " Dashed: the dense network before pruning."
 
 
 def _goal(part: str) -> Callable[[Run, Json], object]:
@@ -97,8 +97,10 @@ def _each(
     styles: Sequence[Style],
     value: Callable[[Run, Json], object],
     phase: str,
+    dense: bool = True,
 ) -> list[_Series]:
-    pairs = zip(groups, styles, strict=True)
+    both = zip(groups, styles, strict=True)
+    pairs = [(group, style) for group, style in both if dense or group.method != DENSE]
     return [_series(group, style, value, phase, group.label) for group, style in pairs]
 
 
@@ -149,7 +151,8 @@ def _accuracy(
         for line in series:
             _draw(ax, line, 100.0, (0.0, 100.0), banded=len(series) <= BANDED)
         seen = [100 * v for v in _extent(series)]
-        stretched = _fit_percent(ax, seen if dense is None else [*seen, 100 * dense])
+        level = [] if dense is None else [100 * dense]
+        stretched = _fit_percent(ax, [*seen, *level], best=max(seen))
         ax.set_title(f"{title}, %")
         ax.set_xlabel("epoch")
         whole_numbers(ax)
@@ -204,10 +207,10 @@ def _keys(series: Sequence[_Series]) -> list[Key]:
     return [line.key for line in series] if len(series) > 1 else []
 
 
-def _fit_percent(ax: Axes, seen: Sequence[float]) -> bool:
+def _fit_percent(ax: Axes, seen: Sequence[float], best: float) -> bool:
     """Fits the percent axis; stretches it towards 100 where that is where the difference lies."""
     low, high = min(seen), max(seen)
-    if high < 95 or high - low < 6:
+    if best < 95 or high - low < 6:
         room = max(0.08 * (high - low), 0.15)
         ax.set_ylim(max(0.0, low - room), min(100.0 + 0.3 * room, high + room))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -115,3 +115,9 @@ def test_a_keep_that_is_no_pair_in_range_is_refused():
 def test_a_grouped_convolution_is_refused():
     with pytest.raises(ShapeError, match="columns of a convolution in 2 groups"):
         FiltersAndColumns().check((4, 2, 3, 3), groups=2)
+
+
+def test_the_last_of_many_choices_is_found():
+    w = torch.full((12, 12), 0.1)
+    w[8:, 8:] = 1  # 495 choices of four rows: more than are tried at once
+    assert FiltersAndColumns().support(w, (4, 4)).nonzero().min() == 8

@@ -1,10 +1,13 @@
 """Pydantic's findings as a person would say them: the place in the recipe, what is wrong, what is allowed."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from espalier.errors import nearest
 
 _OURS = {"unknown_key", "unknown_name", "no_name", "not_a_mapping", "keep", "cadence", "figures"}
 
@@ -36,6 +39,9 @@ def _text(detail: ErrorDetails) -> str:
         return detail["msg"]
     if detail["type"] == "missing":
         return "required, but not there"
+    if detail["type"] == "literal_error" and isinstance(detail["input"], str):
+        allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
+        return f"no such name {_shown(detail['input'])}; {nearest(detail['input'], allowed)}"
     said = detail["msg"].removeprefix("Input should be ")
     said = said[0].lower() + said[1:]
     return f"{_shown(detail['input'])} should be {said}"

@@ -1,0 +1,74 @@
+"""The recipes we ship say what their names say, and editors can complete them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from espalier import models
+from espalier.plan import plan
+from espalier.recipe import json_schema, load, schema
+from espalier.recipe.building import ALLOCATIONS
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+# File, the convention its name counts in, the compression to one decimal and the weights left in that convention.
+NAMED = {
+    "admm-eccv18-lenet5-mnist-71.2x": ("conv_fc_weights", 71.2, 6_050),
+    "lenet5-mnist-85.2x": ("conv_fc_weights", 85.2, 5_050),
+    "lenet5-mnist-300x": ("conv_fc_weights", 301.0, 1_430),
+    "resnet20-cifar10-8.7x": ("all_nonbias", 8.7, None),
+    "slr-ijcai21-resnet18-cifar10-8.71x": ("all_nonbias", 8.7, 1_282_227),
+    "digits-demo": ("conv_fc_weights", 60.0, 7_175),
+}
+
+
+def test_every_shipped_recipe_is_named_here():
+    assert {path.stem for path in RECIPES} == set(NAMED)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_compression_is_the_one_in_the_name(name):
+    recipe, _ = load(ROOT / "recipes" / f"{name}.yaml")
+    convention, compression, left = NAMED[name]
+    with torch.device("meta"):
+        model = models.build(recipe.model.name, **recipe.model.arguments)
+    section = recipe.plan
+    made = plan(
+        model,
+        set=section.set.build(),
+        allocation=ALLOCATIONS[section.allocation],
+        include=section.include,
+        **section.figures,
+    )
+    count = getattr(made.counts(), convention)
+    assert round(count.compression, 1) == compression
+    assert left in (None, count.nonzero)
+
+
+def test_the_slr_paper_row_has_its_settings():
+    recipe, _ = load(ROOT / "recipes/slr-ijcai21-resnet18-cifar10-8.71x.yaml")
+    solver = recipe.solver.build(cadence=1)
+    assert (solver.rho, solver.step, solver.M, solver.r) == (0.1, 0.01, 300, 0.1)
+    assert recipe.solver.model_dump()["cadence"] == "epoch"
+    assert recipe.training.epochs == 50
+    assert recipe.training.lr == 0.01
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_its_first_line_names_the_schema(path):
+    first = path.read_text().split("\n", 1)[0]
+    assert first == schema.HEADER + "../docs/recipe.schema.json"
+
+
+def test_the_committed_schema_is_current():
+    committed = (ROOT / "docs/recipe.schema.json").read_text()
+    assert committed == schema.text(), "write it anew: make schema, or recipe.schema.text()"
+
+
+def test_the_schema_refuses_what_validation_refuses():
+    text = json.dumps(json_schema())
+    assert '"additionalProperties": false' in text
+    assert json_schema()["required"] == ["model", "data", "plan", "training"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from espalier.compact.dead import find_dead, fold_
+from espalier.compact.dead import find_dead, fold_, folds
 from espalier.compact.edits import Edits
 from espalier.compact.proof import Proof, compare
 from espalier.compact.settle import settle
@@ -123,8 +123,11 @@ def compact(
         dead = find_dead(graph, masked)
 
     def prepare(gone: Ids) -> nn.Module:
+        constants = folds(dead, gone)
+        if not constants:
+            return masked
         dense = copy.deepcopy(masked)
-        fold_(dense, dead, gone)
+        fold_(dense, constants)
         return dense
 
     def prove(small: nn.Module) -> Proof:

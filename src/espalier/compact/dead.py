@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -45,12 +46,12 @@ class ClassRead:
     outputs: Ids | None
     read: Read
 
-    def contributions(self, gone: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def contributions(self, gone: Ids) -> NDArray[np.bool_]:
         """For every input: does a weight carry it into something that stays?"""
         rows = self.read.nonzero
         if self.outputs is not None and gone.size:
             rows = rows[~np.isin(self.outputs, gone)]
-        found: np.ndarray[tuple[int], np.dtype[np.bool_]] = rows.any(axis=0)
+        found: NDArray[np.bool_] = np.asarray(rows.any(axis=0))
         return found
 
 
@@ -104,30 +105,31 @@ def _closure(graph: ChannelGraph, reads: tuple[ClassRead, ...], ignore_constants
         gone = now
 
 
+def folds(dead: Dead, gone: Ids) -> list[tuple[ClassRead, NDArray[np.float64]]]:
+    """The reads that must take the constants of channels about to go, and those constants."""
+    found = []
+    for one in dead.reads:
+        const = one.read.const
+        hit = np.isin(one.inputs, gone) & ~np.isnan(const) & (const != 0)
+        if hit.any() and one.read.bias is not None and one.read.weight is not None:
+            found.append((one, np.where(hit, const, 0.0)))
+    return found
+
+
 @torch.no_grad()
-def fold_(model: nn.Module, dead: Dead, gone: Ids) -> int:
-    """Fold the constants of channels about to go into what reads them, in place.
+def fold_(model: nn.Module, found: list[tuple[ClassRead, NDArray[np.float64]]]) -> None:
+    """Fold constants into what reads them, in place.
 
     Args:
         model: The masked model (a copy); biases, or the running means that follow, take
             ``Σ weight · constant``.
-        dead: What was found on it.
-        gone: The classes that will be removed.
-
-    Returns:
-        The number of tensors changed.
+        found: From :func:`folds`.
     """
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    count = 0
-    for one in dead.reads:
-        const = one.read.const
-        hit = np.isin(one.inputs, gone) & ~np.isnan(const) & (const != 0)
-        if not hit.any() or one.read.bias is None or one.read.weight is None:
+    for one, values in found:
+        if one.read.bias is None or one.read.weight is None:
             continue
         name, sign = one.read.bias
-        values = torch.from_numpy(np.where(hit, const, 0.0))
-        shift = one.read.weight().detach().double().cpu() @ values
+        shift = one.read.weight().detach().double().cpu() @ torch.from_numpy(values)
         target = tensors[name]
         target.add_((sign * shift).to(target.device, target.dtype))
-        count += 1
-    return count

@@ -38,10 +38,9 @@ def apply_edits(model: nn.Module, edits: Edits) -> nn.Module:
           (1): Linear(in_features=2, out_features=1, bias=True)
         )
     """
-    small = copy.deepcopy(model)
     tensors = {
-        **dict(small.named_parameters(remove_duplicate=False)),
-        **dict(small.named_buffers(remove_duplicate=False)),
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
     }
     by_tensor: dict[int, dict[int, SliceEdit]] = {}
     for edit in edits.slices:
@@ -51,17 +50,16 @@ def apply_edits(model: nn.Module, edits: Edits) -> nn.Module:
             raise UnknownNameError(f"{edit.name}: no such parameter or buffer; {hint}")
         _check(edit, tensor)
         by_tensor.setdefault(id(tensor), {})[edit.axis] = edit
+    # The copy is told beforehand what every cut tensor becomes: sharing is kept, and the large
+    # tensors are never copied whole.
     cut = {id(t): _cut(t, by_tensor[id(t)]) for t in tensors.values() if id(t) in by_tensor}
-    for module in small.modules():
-        mine: dict[str, Kept] = {}
-        for name, tensor in _own(module):
-            if id(tensor) in cut:
-                mine[name] = by_tensor[id(tensor)]
-        for name in mine:
-            store = module._parameters if name in module._parameters else module._buffers
-            store[name] = cut[id(store[name])]  # type: ignore[assignment]
+    small = copy.deepcopy(model, dict(cut))
+    for old, new in zip(model.modules(), small.modules(), strict=True):
+        mine: dict[str, Kept] = {
+            name: by_tensor[id(tensor)] for name, tensor in _own(old) if id(tensor) in cut
+        }
         if mine:
-            _attributes(module, mine)
+            _attributes(new, mine)
     for change in edits.attributes:
         _set(small, change.module, change.name, change.before, change.after)
     return small

@@ -1,6 +1,7 @@
 """Widths kept to a minimum and to a multiple: some of what could go stays."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from espalier.errors import RequestError
 from espalier.graph.groups import Axis, ChannelGraph
@@ -48,7 +49,7 @@ def _short(
 
 def _returning(
     ids: Ids,
-    absent: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    absent: NDArray[np.bool_],
     kept: int,
     least: int,
     multiple: int,

@@ -93,6 +93,8 @@ def align(
     axes jointly in different ways, the first axis of the joint keeps its labels, the others are fixed.
     """
     values = [_raised(canonical(labels, v), shape) for v in operands]
+    if any(own not in (1, size) for v in values for own, size in zip(v.shape, shape, strict=True)):
+        raise ValueError(f"shapes {[v.shape for v in operands]} do not broadcast to {shape}")
     values = _agreed(labels, _without_fixed(labels, values, reason), reason)
     factors: list[Factor] = []
     for dims in _components(values):
@@ -136,12 +138,12 @@ def contract(
                 (labels.consumed if gone else labels.produced)(factor.labels)
     reduced = []
     for dim in range(len(out), len(letters)):
-        factor = value.factor(dim)
-        if factor is None:
+        single = value.factor(dim)
+        if single is None:
             continue
-        if len(factor.dims) > 1:
+        if len(single.dims) > 1:
             value = fix(labels, value, [dim], reason)
             continue
-        reduced.append(Reduced(labels=factor.labels, const=factor.const))
-        value = replace(value, factors=tuple(f for f in value.factors if f is not factor))
+        reduced.append(Reduced(labels=single.labels, const=single.const))
+        value = replace(value, factors=tuple(f for f in value.factors if f is not single))
     return replace(value, shape=shape[: len(out)]), reduced

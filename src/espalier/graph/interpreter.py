@@ -14,7 +14,7 @@ from espalier.graph.context import Context
 from espalier.graph.labels import SILENT, Ids, Labels
 from espalier.graph.rules import rule_for
 from espalier.graph.rules.elementwise import is_tensor_node, opaque
-from espalier.graph.value import Constants, Factor, Value
+from espalier.graph.value import Constants, Factor, Value, canonical
 
 OUTPUT = "the model's output"
 INPUT = "the model's input"
@@ -86,7 +86,18 @@ class _Walker:
                     self.context.labels.freeze(value.all_labels(), OUTPUT)
             for used in last.get(node, ()):
                 del self._env[used]
+        self._make_rectangular()
         return Walk(context=self.context, axes=self._axes)
+
+    def _make_rectangular(self) -> None:
+        """An axis split in two, and never told apart since, shrinks in its inner part alone."""
+        labels = self.context.labels
+        for site in self.context.sites:
+            for value in site.values:
+                for factor in canonical(labels, value).factors:
+                    ids = factor.labels
+                    while ids.ndim > 1:
+                        ids = labels.unify_along(ids, 0)
 
     def _last_uses(self) -> dict[torch.fx.Node, list[torch.fx.Node]]:
         last: dict[torch.fx.Node, torch.fx.Node] = {}
@@ -143,8 +154,8 @@ class _Walker:
 
     def _call(self, node: torch.fx.Node) -> Any:
         self.context.node = node
-        arguments = torch.fx.node.map_arg(node.args, self._look_up)
-        keywords = torch.fx.node.map_arg(node.kwargs, self._look_up)
+        arguments: Any = torch.fx.node.map_arg(node.args, self._look_up)
+        keywords: Any = torch.fx.node.map_arg(node.kwargs, self._look_up)
         if node.target is operator.getitem:
             return arguments[0][arguments[1]] if isinstance(arguments[0], tuple) else arguments[0]
         data = self._concrete(node, arguments, keywords)

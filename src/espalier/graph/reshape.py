@@ -53,14 +53,12 @@ def reshape(labels: Labels, value: Value, shape: tuple[int, ...], reason: str) -
     factors = []
     for factor in value.factors:
         touched = [pair for pair in pairs if set(pair[0]) & set(factor.dims)]
-        ins = [d for pair in touched for d in pair[0]]
-        outs = tuple(d for pair in touched for d in pair[1])
-        inner = tuple(value.shape[d] if d in factor.dims else 1 for d in ins)
-        full = tuple(value.shape[d] for d in ins)
-        target = tuple(shape[d] for d in outs)
-        spread = [
-            np.broadcast_to(array.reshape(inner), full).reshape(target)
-            for array in (factor.labels, factor.const)
-        ]
-        factors.append(Factor(dims=outs, labels=spread[0], const=spread[1]))
+        axes = [d for pair in touched for d in pair[0]]
+        new_axes = tuple(d for pair in touched for d in pair[1])
+        inner = tuple(value.shape[d] if d in factor.dims else 1 for d in axes)
+        full = tuple(value.shape[d] for d in axes)
+        target = tuple(shape[d] for d in new_axes)
+        spread = np.broadcast_to(factor.labels.reshape(inner), full).reshape(target)
+        const = np.broadcast_to(factor.const.reshape(inner), full).reshape(target)
+        factors.append(Factor(dims=new_axes, labels=spread, const=const))
     return canonical(labels, replace(value, shape=shape, factors=tuple(factors), data=None))

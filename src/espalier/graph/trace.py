@@ -77,7 +77,8 @@ def exported(
         warnings.simplefilter("ignore")
         try:
             program = torch.export.export(model, positional, dict(named))
-            return program.run_decompositions({})
+            decomposed: ExportedProgram = program.run_decompositions({})
+            return decomposed
         except Exception as error:  # the exporter raises whatever the model's code does
             first = str(error).strip().splitlines()[:1]
             raise RequestError(

@@ -41,6 +41,14 @@ class Factor:
             const=const.transpose(order),
         )
 
+    def at(self, axis: int, index: int) -> "Factor":
+        """What is left of a joint factor when one index is taken of one of its axes."""
+        return Factor(
+            dims=self.dims[:axis] + self.dims[axis + 1 :],
+            labels=self.labels.take([index], axis).squeeze(axis),
+            const=self.const.take([index], axis).squeeze(axis),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
@@ -140,11 +148,8 @@ def canonical(labels: Labels, value: Value) -> Value:
         while len(factor.dims) > 1 and axis < len(factor.dims):
             roots = labels.find(factor.labels)
             if (roots == roots.take([0], axis)).all():
-                factor = Factor(
-                    dims=factor.dims[:axis] + factor.dims[axis + 1 :],
-                    labels=factor.labels.take(0, axis),
-                    const=_collapsed(factor.const, axis),
-                )
+                const = _collapsed(factor.const, axis)
+                factor = replace(factor.at(axis, 0), const=const)
             else:
                 axis += 1
         factors.append(factor)

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from espalier.graph.align import everything, product
-from espalier.graph.context import Arguments, Context
+from espalier.graph.context import Arguments, Context, place
 from espalier.graph.value import Constants, Value, unknown
 
 
@@ -41,6 +41,14 @@ def divide(ctx: Context, a: Arguments) -> Value:
     operands = tensors(a)
     first = first_zero if isinstance(a["self"], Value) else everything
     return ctx.align(operands, combine=first)
+
+
+def prelu(ctx: Context, a: Arguments) -> Value:
+    """A slope for every channel, on axis 1; zero stays zero."""
+    x, slope = a["self"], a["weight"]
+    if slope.rank == 1 and slope.shape[0] > 1:
+        slope = place(slope, 1, x.rank)
+    return ctx.align([x, slope], combine=first_zero)
 
 
 def same(ctx: Context, a: Arguments) -> Value:

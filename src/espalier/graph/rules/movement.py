@@ -190,11 +190,7 @@ def _selected(ctx: Context, value: Value, dim: int, index: int) -> Value:
     if factor is not None and len(factor.dims) > 1:
         axis = factor.dims.index(dim)
         ctx.labels.unify_along(factor.labels, axis)
-        own = Factor(
-            dims=tuple(d for d in factor.dims if d != dim),
-            labels=factor.labels.take(index, axis),
-            const=factor.const.take(index, axis),
-        )
+        own = factor.at(axis, index)
         value = replace(value, factors=tuple(own if f is factor else f for f in value.factors))
     else:
         value = ctx.fix(value, [dim], "one index taken by number")
@@ -231,6 +227,6 @@ def flip(ctx: Context, a: Arguments) -> Value:
     gone = {_dim(d, value.rank) for d in a["dims"]}
     factors = []
     for f in value.factors:
-        axes = [i for i, d in enumerate(f.dims) if d in gone]
+        axes = tuple(i for i, d in enumerate(f.dims) if d in gone)
         factors.append(replace(f, labels=np.flip(f.labels, axes), const=np.flip(f.const, axes)))
     return replace(value, factors=tuple(factors), data=None)

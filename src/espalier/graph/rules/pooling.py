@@ -63,8 +63,9 @@ def pixel_unshuffle(ctx: Context, a: Arguments) -> Value:
     factor = value.factor(value.rank - 3)
     if factor is None:
         return replace(value, shape=ctx.shape, data=None)
-    labels, const = (np.repeat(array, r * r) for array in (factor.labels, factor.const))
-    return Value(shape=ctx.shape, factors=(axis_factor(value.rank - 3, labels, const),))
+    labels = np.repeat(factor.labels, r * r)
+    own = axis_factor(value.rank - 3, labels, np.repeat(factor.const, r * r))
+    return Value(shape=ctx.shape, factors=(own,))
 
 
 def channel_shuffle(ctx: Context, a: Arguments) -> Value:
@@ -73,10 +74,11 @@ def channel_shuffle(ctx: Context, a: Arguments) -> Value:
     factor = value.factor(1)
     if factor is None:
         return replace(value, data=None)
-    arrays = [array.reshape(a["groups"], -1) for array in (factor.labels, factor.const)]
-    ctx.labels.unify_along(arrays[0], 0)
+    groups: int = a["groups"]
+    ctx.labels.unify_along(factor.labels.reshape(groups, -1), 0)
     ctx.site(value)
-    labels, const = (array.T.reshape(-1) for array in arrays)
+    labels = factor.labels.reshape(groups, -1).T.reshape(-1)
+    const = factor.const.reshape(groups, -1).T.reshape(-1)
     return Value(shape=ctx.shape, factors=(axis_factor(1, labels, const),))
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from espalier.certificate import Certificate, Outcome
+    from espalier.compact import compact
+    from espalier.fit import fit
     from espalier.metrics import Activations, AdamMoment, Fisher, Identity
     from espalier.plan import Plan, plan
     from espalier.pruning import Pruning
@@ -47,6 +49,8 @@ __all__ = [
     "Pruning",
     "Rounds",
     "StagedRho",
+    "compact",
+    "fit",
     "plan",
 ]
 
@@ -83,19 +87,22 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_MODULES})
 
 
-class _Espalier(ModuleType):
-    """The package, in which ``plan`` is the function although a subpackage bears its name.
+def _function(name: str) -> Any:
+    """The function that bears the name of its own subpackage.
 
     Importing a subpackage sets it as an attribute of its parent; that is what the setter declines.
     """
 
-    def _plan(self) -> Any:
-        return import_module("espalier.plan").plan
+    def decline(package: ModuleType, value: ModuleType) -> None:
+        """Leave the name to the function."""
 
-    def _decline(self, value: ModuleType) -> None:
-        """Leave ``plan`` the function."""
+    return property(lambda package: getattr(import_module(f"{__name__}.{name}"), name), decline)
 
-    plan = property(_plan, _decline)
+
+class _Espalier(ModuleType):
+    """The package: ``plan``, ``fit`` and ``compact`` are its functions, not its subpackages."""
+
+    plan, fit, compact = _function("plan"), _function("fit"), _function("compact")
 
 
 sys.modules[__name__].__class__ = _Espalier

@@ -14,6 +14,6 @@ def command(*arguments: object) -> list[str]:
 def process(arguments: Sequence[object], cwd: Path) -> "subprocess.CompletedProcess[str]":
     """The command line in a process of its own."""
     return subprocess.run(
-        command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=280, check=False,
+        command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=800, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip

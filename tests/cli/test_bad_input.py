@@ -49,7 +49,7 @@ RECIPES = {
 def refused(answer, status: int, pattern: str) -> None:
     assert answer.status == status, answer
     assert "Traceback" not in answer.err
-    assert answer.err.startswith("error: ")
+    assert re.search(r"^error: ", answer.err, re.MULTILINE)
     assert re.search(pattern, answer.err, re.DOTALL), answer.err
 
 
@@ -99,8 +99,8 @@ COMMANDS = {
         r"'slr' is asked for twice",
     ),
     "no seeds": (["compare", "RECIPE", "--seeds", "0"], 2, r"seeds"),
-    "report on no run": (["report", "."], 2, r"not a run"),
-    "report on nothing": (["report", "nowhere"], 2, r"nowhere"),
+    "report on no run": (["report", "."], 1, r"not a run"),
+    "report on nothing": (["report", "nowhere"], 1, r"nowhere"),
     "measure no run": (["measure", "."], 1, r"not a run"),
 }
 

@@ -68,17 +68,12 @@ app.command("models")(lists.models)
 app.command("data")(lists.data)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        arguments: As on the command line, without the program's name; by default those of the process.
-
-    Returns:
-        The exit status: 0 done, 2 the request is wrong, 1 it failed while running, 130 stopped.
-    """
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; see :func:`espalier.cli.main`."""
     try:
         status = app(args=arguments, prog_name="espalier", standalone_mode=False)
+        if status == INTERRUPTED:  # newer versions of typer turn Ctrl-C into a status
+            return fail("nothing was begun", INTERRUPTED, word="stopped")
         return status if isinstance(status, int) else 0
     except EspalierError as error:
         return fail(str(error), error.exit_status)
@@ -90,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoppedError as stopped:
         return fail(str(stopped), INTERRUPTED, word="stopped")
     except (KeyboardInterrupt, typer.Abort):
-        return fail("nothing to resume", INTERRUPTED, word="stopped")
+        return fail("nothing was begun", INTERRUPTED, word="stopped")
     except BrokenPipeError:  # `espalier plan … | head`: the reader has had enough
         sys.stderr.close()
         return 0

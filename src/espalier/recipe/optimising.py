@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from espalier.errors import RequestError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser(ABC):
@@ -69,6 +71,10 @@ class SGD(Optimiser):
     nesterov: bool = False
 
     def over(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:  # noqa: D102
+        if self.nesterov and not self.momentum:
+            raise RequestError(
+                "nesterov: true wants momentum > 0; give momentum, or leave nesterov out"
+            )
         return torch.optim.SGD(
             parameters, lr, self.momentum,
             weight_decay=self.weight_decay, nesterov=self.nesterov, foreach=True,

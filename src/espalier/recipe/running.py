@@ -10,7 +10,7 @@ from torch import nn
 
 from espalier import models
 from espalier.errors import RequestError
-from espalier.fit import RunResult, prune_run, read_run
+from espalier.fit import RunResult, build_optimizer, prune_run, read_run
 from espalier.fit.atomic import write_bytes
 from espalier.fit.record import OnEvent
 from espalier.plan import Plan
@@ -59,6 +59,9 @@ class Job:
         model = make_model(recipe, classes=len(task.train.classes))
         plan = make_plan(recipe, model, task)
         make_solver(recipe, task.steps_per_epoch)
+        for phase in (recipe.pretrain, recipe.retrain):
+            make_training(recipe, recipe.training if phase is None else recipe.training.of(phase))
+        build_optimizer(model.parameters(), make_training(recipe, recipe.training))
         return cls(recipe=recipe, content=content, task=task, model=model, plan=plan)
 
 

@@ -124,6 +124,11 @@ def test_a_subset_is_balanced_and_takes_the_first_of_each_class(limit, kept):
     assert part.labels.tolist() == [[0, 0, 0, 1, 2, 0, 2, 2][i] for i in kept]
 
 
+@pytest.mark.parametrize(("limit", "kept"), [(1, [2]), (2, [1, 2]), (4, [0, 1, 2, 3])])
+def test_a_subset_that_cannot_be_even_prefers_lower_classes_to_earlier_images(limit, kept):
+    assert image_set([2, 1, 0, 0, 1]).first(limit).images[:, 0, 0, 0].tolist() == kept
+
+
 def test_a_subset_of_nothing_is_refused():
     with pytest.raises(RequestError, match="subset of 0 images"):
         image_set([0]).first(0)

@@ -115,6 +115,13 @@ class Trap:
         return pytest.fail, ("a pickle was opened",)
 
 
+def test_a_pickle_of_another_protocol_is_known_by_its_name(tmp_path):
+    path = tmp_path / "old.pt"
+    path.write_bytes(pickle.dumps(Trap(), protocol=0))  # plain text, no magic bytes
+    with pytest.raises(RequestError, match="is a pickle"):
+        models.load_weights(small(), path)
+
+
 @pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.th", "a.bin", "a.safetensors", "no_suffix"])
 @pytest.mark.parametrize("save", [pickle.dump, torch.save])
 def test_a_pickle_is_refused_unopened_with_how_to_convert_it(tmp_path, name, save):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import espalier as esp
+from espalier.fit import fit
 
 
 class Points:
@@ -90,3 +91,13 @@ def scheduler_for(optimizer: torch.optim.Optimizer, name: str | None, steps: int
 
 def weights_of(model: nn.Module) -> dict[str, bytes]:
     return {k: v.detach().numpy().tobytes() for k, v in model.state_dict().items()}
+
+
+def pruned_fit(task=None, epochs=4, model=None, solver=None, optimizer="adam", **arguments):
+    model = model or network()
+    optimizer = optimizer_for(model, optimizer)
+    pruning = esp.Pruning(
+        model, plan_for(model), solver or esp.SLR(cadence=5), optimizer, steps=8 * epochs or None
+    )
+    result = fit(model, task or Points(), pruning, optimizer=optimizer, epochs=epochs, **arguments)
+    return model, pruning, result

@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from espalier.errors import CheckpointError, RequestError, RunFolderError
+from espalier.fit import tree as tree_module
 from espalier.fit.tree import load_tree, save_tree
 
 
@@ -187,7 +189,7 @@ def test_an_altered_structure_is_noticed(tmp_path):
 )  # fmt: skip
 def test_a_forged_structure_with_a_valid_checksum_is_refused(tmp_path, structure, monkeypatch):
     path = written(tmp_path)
-    monkeypatch.setattr("espalier.fit.tree._checksum", lambda *_: "forged")
+    monkeypatch.setattr(tree_module, "_checksum", lambda *_: "forged")
     rewritten(path, structure=structure, sha256="forged")
     with pytest.raises(CheckpointError, match="structure cannot be read"):
         load_tree(path)
@@ -201,7 +203,7 @@ def test_keep_moves_the_former_file(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("call", ["espalier.fit.tree.save_file", "os.fsync"])
+@pytest.mark.parametrize("call", [(tree_module, "save_file"), (os, "fsync")])
 def test_a_full_disk_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch, call):
     path = written(tmp_path)
     before = path.read_bytes()
@@ -211,7 +213,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch,
             args[1].write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(call, full)
+    monkeypatch.setattr(*call, full)
     with pytest.raises(RunFolderError, match="no space left on the disk; free some and resume"):
         save_tree(path, {"w": torch.zeros(5000)}, keep=tmp_path / "previous")
     assert [p.name for p in tmp_path.iterdir()] == [path.name]

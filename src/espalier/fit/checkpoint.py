@@ -174,12 +174,16 @@ def _capture(parts: Parts) -> dict[str, Tree]:
         "model": parts.model.state_dict(),
         "buffers": _unsaved_buffers(parts.model),
         "optimizer": parts.optimizer.state_dict(),
+        "optimizer_kind": type(parts.optimizer).__name__,
         **{name: part and part.state_dict() for name, part in optional.items()},
     }
 
 
 @torch.no_grad()
 def _apply_(parts: Parts, saved: Mapping[str, Any]) -> None:
+    kind, now = saved["optimizer_kind"], type(parts.optimizer).__name__
+    if kind != now:  # torch would hand one's state to the other without a word
+        raise CheckpointError(f"the checkpoint is of {kind} and the optimizer is {now}; use {kind}")
     parts.model.load_state_dict(saved["model"])
     for name, buffer in _unsaved_buffers(parts.model).items():
         buffer.copy_(saved["buffers"][name])

@@ -9,9 +9,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from espalier.artifact import load, save
     from espalier.certificate import Certificate, Outcome
     from espalier.compact import compact
-    from espalier.fit import fit
     from espalier.metrics import Activations, AdamMoment, Fisher, Identity
     from espalier.plan import Plan, plan
     from espalier.pruning import Pruning
@@ -50,11 +50,13 @@ __all__ = [
     "Rounds",
     "StagedRho",
     "compact",
-    "fit",
+    "load",
     "plan",
+    "save",
 ]
 
 _HOMES = {
+    "espalier.artifact": ("load", "save"),
     "espalier.certificate": ("Certificate", "Outcome"),
     "espalier.metrics": ("Activations", "AdamMoment", "Fisher", "Identity"),
     "espalier.plan": ("Plan",),
@@ -66,8 +68,8 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = {
-    *("budgets", "certificate", "data", "errors", "masks", "measure", "metrics", "models"),
-    *("pruning", "report", "sets", "solvers", "tasks"),
+    *("artifact", "budgets", "certificate", "data", "errors", "masks", "measure", "metrics"),
+    *("models", "pruning", "report", "sets", "solvers", "tasks"),
 }
 
 
@@ -100,9 +102,9 @@ def _function(name: str) -> Any:
 
 
 class _Espalier(ModuleType):
-    """The package: ``plan``, ``fit`` and ``compact`` are its functions, not its subpackages."""
+    """The package: ``plan`` and ``compact`` are its functions, not its subpackages."""
 
-    plan, fit, compact = _function("plan"), _function("fit"), _function("compact")
+    plan, compact = _function("plan"), _function("compact")
 
 
 sys.modules[__name__].__class__ = _Espalier

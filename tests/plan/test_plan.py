@@ -236,7 +236,9 @@ def test_macs_are_those_of_the_whole_model():
     assert p.macs == 2_293_000
     assert p.macs_left == 1_146_500
     assert p.counts().layers["conv1.weight"].nonzero == 500
-    assert plan(model, macs=1_000_000, example_input=x).macs_left == 1_000_000
+    for number in (1_000_000, 1e6):
+        assert plan(model, macs=number, example_input=x).macs_left == 1_000_000
+    assert plan(model, macs=1.0, example_input=x).macs_left == 2_293_000
     with pytest.raises(BudgetError, match=r"macs=229,300 .* 288,000 are in what is not pruned"):
         plan(model, macs=0.1, exclude=["conv1*"], example_input=x)
     assert plan(model, density=0.5).macs is None

@@ -271,3 +271,13 @@ def test_packing_gives_back_the_tensor(shape):
     assert torch.equal(packed.unpack(), dense)
     assert torch.equal(unpack_bits(pack_bits(dense != 0), shape), dense != 0)
     assert packed.bits.numel() == -(-dense.numel() // 8)
+
+
+def test_one_shot_is_not_certified_for_a_cut_that_takes_most_of_the_weights():
+    loop = Loop(SOLVERS["oneshot"], steps=30).run(30)
+    certificate = loop.pruning.certificate()
+    w, cut = loop.weights(), loop.pruning.plan.project(loop.weights())
+    for name in KEEP:
+        taken = float((w[name] - cut[name]).norm() / w[name].norm())
+        assert certificate.violation[name] == pytest.approx(taken)
+    assert certificate.outcome is not esp.Outcome.CONVERGED

@@ -174,6 +174,7 @@ class Pruning:
         self, w: Weights, old: State, new: State, conditions: Conditions, loss: float
     ) -> Update:
         z = new.z or {n: torch.where(mask, w[n], 0) for n, mask in new.held.items()}
+        z = z or self._constraint().project(w)  # one-shot keeps neither; a cut would take the rest
         nothing = dict.fromkeys(w, 0.0)
         size = norms(w)
         violation = norms(difference(w, z)) or nothing

@@ -1,0 +1,130 @@
+"""Write the tables of ``docs/results.md`` from the committed result files.
+
+    python benchmarks/tables.py            # rewrites what stands between the markers of the page
+    python benchmarks/tables.py --check    # exit status 1 if that would change it
+
+A marker is ``<!-- table NAME -->`` … ``<!-- end -->``, NAME a grid of ``benchmarks/grids`` or ``overhead``.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "results.md"
+HEADINGS = {
+    "keep": "compression", "until": "budget closes at", "settle": "settles at", "rho": "ρ", "step": "s⁰",
+    "decoupled": "pull decoupled", "lr": "learning rate",
+}  # fmt: skip
+
+
+def percent(values: list[float]) -> str:
+    """Median, and the range where there are several."""
+    middle = f"{100 * statistics.median(values):.2f}"
+    return (
+        middle
+        if len(values) == 1
+        else f"{middle} [{100 * min(values):.2f}, {100 * max(values):.2f}]"
+    )
+
+
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def grid_table(name: str) -> str:
+    """One row a line of the grid: what differs between the lines, then what came of it."""
+    text = (HERE / "grids" / f"{name}.jsonl").read_text().splitlines()
+    lines: list[dict[str, Any]] = [json.loads(line) for line in text if line.startswith("{")]
+    found = [
+        json.loads(line)
+        for line in (HERE / "results" / "level_field.jsonl").read_text().splitlines()
+    ]
+    found = [run for run in found if "error" not in run]
+    keys = [
+        k
+        for k in dict.fromkeys(k for line in lines for k in line)
+        if len({str(x.get(k)) for x in lines}) > 1
+    ]
+    keys = ["method", *(k for k in keys if k not in {"method", "retrain", "metric"})]
+    rows = []
+    for line in lines:
+        wanted = {k: v for k, v in line.items() if k != "retrain"}
+        runs = [r for r in found if _is(r["settings"], wanted, lines)]
+        if not runs:
+            continue
+        runs = list({r["settings"]["seed"]: r for r in runs}.values())
+        early = [r["curve"]["2"] for r in runs if "2" in r["curve"]]
+        again = [r["retrained"] for r in runs if r["retrained"] is not None]
+        rows.append(
+            [
+                str(line.get(k, runs[0]["settings"][k])) if k in line or k == "rho" else "—"
+                for k in keys
+            ]
+            + [percent(early) if early else "—", percent([r["hard_pruned"] for r in runs])]
+            + ([percent(again) if again else "—"] if any("retrain" in x for x in lines) else [])
+            + [
+                str(len(runs)),
+                percent([r["dense"] for r in runs if "dense" in r] or [float("nan")]),
+            ]
+        )
+    heads = [HEADINGS.get(k, k) for k in keys] + ["cut after epoch 2, %", "cut at the end, %"]
+    heads += ["retrained, %"] if any("retrain" in x for x in lines) else []
+    return markdown([*heads, "seeds", "dense before, %"], rows)
+
+
+def _is(settings: dict[str, Any], wanted: dict[str, Any], lines: list[dict[str, Any]]) -> bool:
+    """A run of this line: what the line says, and the centre of the field in all else."""
+    if any(settings.get(k) != v for k, v in wanted.items()):
+        return False
+    centre = {"problem": "lenet5-mnist", "until": None, "settle": None, "metric": "identity", "decoupled": False,
+              "epochs": 12, "rho": 0.1, "step": 0.01, "cadence": 20, "lr": 1e-3, "keep": "85.2x", "batch": 128,
+              "printed": False, "M": 300.0, "r": 0.1}  # fmt: skip
+    return all(settings.get(k) == v for k, v in centre.items() if k not in wanted)
+
+
+def overhead_table() -> str:
+    """Step-time ratio and memory of ``overhead.json``."""
+    rows = json.loads((HERE / "results" / "overhead.json").read_text())["rows"]
+    heads = [
+        "model",
+        "solver",
+        "cadence",
+        "step time, solver / dense",
+        "quartiles of neighbouring blocks",
+    ]
+    heads.append("memory, copies of the pruned weights")
+    return markdown(
+        heads,
+        [
+            [r["model"], r["solver"], str(r["cadence"]), f"{r['ratio']:.3f}",
+             " · ".join(f"{q:.3f}" for q in r["ratio_quartiles"]), f"{r['memory_copies_of_pruned_weights']:.2f}"]
+            for r in rows
+        ],
+    )  # fmt: skip
+
+
+def page() -> str:
+    def fill(match: re.Match[str]) -> str:
+        name = match[1]
+        table = overhead_table() if name == "overhead" else grid_table(name)
+        return f"<!-- table {name} -->\n\n{table}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- table (\w+) -->.*?<!-- end -->", fill, PAGE.read_text(), flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    if parser.parse_args().check:
+        sys.exit(
+            0 if page() == PAGE.read_text() else "docs/results.md does not say what the results say"
+        )
+    PAGE.write_text(page())

@@ -59,6 +59,8 @@ def build(torchvision, name):
             torch.nn.init.normal_(module.bias, 0, 0.3)
             torch.nn.init.normal_(module.running_mean, 0, 0.2)
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+        if isinstance(module, torch.nn.Linear) and not module.weight.any():
+            torch.nn.init.normal_(module.weight, 0, 0.02)  # ViT's head begins as zeros
     return model, torch.randn(2, 3, size, size)
 
 

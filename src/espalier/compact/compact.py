@@ -93,7 +93,7 @@ def compact(
         batches: Real batches for the proof, in the same form.
         multiple: Widths stay divisible by it (unless they were not before and nothing goes).
         minimum: Channels every axis keeps at least.
-        tolerance: For the proof: max |Δoutput| ≤ tolerance · max(1, max |output|).
+        tolerance: For the proof: max |Δoutput| ≤ tolerance · max |output|.
         zero_constants: Set the constants that cannot be folded to zero, so that their channels go.
             That changes the function: by how much is reported in ``change``, and the proof is
             against the model so changed.

@@ -17,7 +17,7 @@ class Proof:
     Attributes:
         difference: max |Δoutput| over all outputs and batches.
         scale: max |output| of the masked model.
-        tolerance: What ``difference`` may be, relative to max(1, scale).
+        tolerance: What ``difference`` may be, relative to ``scale``.
         random_batches: Batches drawn at random in the form of the example.
         real_batches: Batches that the caller gave.
         mismatch: What could not be compared at all (shapes, structure); empty if nothing.
@@ -33,8 +33,7 @@ class Proof:
     @property
     def holds(self) -> bool:
         """Is the difference within the tolerance?"""
-        limit = self.tolerance * max(1.0, self.scale)
-        return not self.mismatch and self.difference <= limit
+        return not self.mismatch and self.difference <= self.tolerance * self.scale
 
     def __str__(self) -> str:
         if self.mismatch:

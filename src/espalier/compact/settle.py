@@ -46,7 +46,6 @@ class _Attempt:
     """What earlier attempts taught, by type of module (all blocks of a kind are alike)."""
 
     edited: set[type] = field(default_factory=set)
-    left: set[type] = field(default_factory=set)
     kept_back: dict[int, str] = field(default_factory=dict)
 
 
@@ -105,7 +104,7 @@ def settle(
             guilty = guilty_places(places, failure[0])
         if not guilty:
             break
-        gone = _learn(state, guilty, kinds, gone, last, dense)
+        gone = _learn(state, places, guilty, kinds, gone, last, dense)
     raise RunError(
         f"the compact model is not equal to the masked one, and is not handed back: {last}; "
         "freeze more of the graph (ChannelGraph.freeze) or report the operation"
@@ -114,6 +113,7 @@ def settle(
 
 def _learn(
     state: _Attempt,
+    places: list[Place],
     guilty: list[Place],
     kinds: dict[str, type],
     gone: Ids,
@@ -130,9 +130,10 @@ def _learn(
     if editable:
         state.edited |= editable
         return gone
-    back = np.unique(
-        np.concatenate([array.reshape(-1) for p in guilty for array in p.classes] + [gone[:0]])
-    )
+    blamed = {kinds[p.node] for p in guilty}
+    alike = [p for p in places if kinds[p.node] in blamed]
+    back = np.unique(np.concatenate([array.reshape(-1) for p in alike for array in p.classes]))
+    names = ", ".join(sorted(kind.__name__ for kind in blamed))
     for one in np.intersect1d(back, gone).tolist():
-        state.kept_back[one] = f"{guilty[0].module or 'the model'} holds sizes by itself ({why})"
+        state.kept_back[one] = f"{names} holds sizes by itself ({why})"
     return np.setdiff1d(gone, back)

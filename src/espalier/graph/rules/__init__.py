@@ -84,7 +84,7 @@ _ROWS: list[tuple[str, Rule]] = [
         "where masked_fill copy clamp hardswish hardsigmoid hardtanh relu6 copy_",
         elementwise.pointwise,
     ),
-    ("rrelu log_sigmoid_forward floor_divide rsub lerp", elementwise.pointwise),
+    ("rrelu log_sigmoid_forward floor_divide rsub lerp __and__ __or__", elementwise.pointwise),
     ("clone alias contiguous detach _to_copy to lift_fresh_copy", elementwise.same),
     ("dropout feature_dropout alpha_dropout native_dropout", elementwise.same),
     ("zeros_like ones_like full_like zero fill", elementwise.like),

@@ -71,8 +71,10 @@ def fresh(ctx: Context, a: Arguments) -> Value:
 def opaque(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     """An operation that is not understood: what it touches is frozen, and it is named."""
     why = ctx.reason("not understood")
-    ctx.unknown.setdefault(ctx.op, ctx.module)
-    for value in tensors(a):
+    touched = [value for value in tensors(a) if value.factors]
+    if touched:
+        ctx.unknown.setdefault(ctx.op, ctx.module)
+    for value in touched:
         ctx.labels.freeze(value.all_labels(), why)
     many = tuple(Value(shape=shape) for shape in ctx.shapes)
     return many if isinstance(ctx.node.meta["val"], (tuple, list)) else many[0]

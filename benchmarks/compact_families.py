@@ -5,7 +5,8 @@ removable units, at random, zeroed; the compact model and its proof. Beside it T
 ratio 0.5 with random importance: does it prune, and does the result run? Its result is another
 function by design, so no proof is asked of it.
 
-    python benchmarks/compact_families.py [MODEL …]    one process a model; the JSON grows
+    python benchmarks/compact_families.py [MODEL …]    one process a model; the JSON grows and
+                                                       a second call goes on where it stands
 
 A model counts as correct if max |Δoutput| < 1e-4 (absolute and relative to the outputs' scale) and
 at least half of the units zeroed were removed.
@@ -149,6 +150,7 @@ def main():
     parser.add_argument("models", nargs="*")
     parser.add_argument("--one", action="store_true", help="this process, one model, to stdout")
     parser.add_argument("--timeout", type=int, default=1800, help="seconds a model")
+    parser.add_argument("--again", action="store_true", help="also models that have a result")
     given = parser.parse_args()
     if given.one:
         one(given.models[0])
@@ -158,7 +160,7 @@ def main():
 
     names = given.models or torchvision.models.list_models(module=torchvision.models)
     found = json.loads(RESULT.read_text()) if RESULT.exists() else {"models": {}}
-    for name in names:
+    for name in names if given.again else [n for n in names if n not in found["models"]]:
         command = [sys.executable, "-W", "ignore", __file__, "--one", name]
         try:
             done = subprocess.run(

@@ -9,7 +9,7 @@ from torch import nn
 
 from espalier.artifact import document
 from espalier.artifact.container import KEY, TensorInfo
-from espalier.compact import AttributeEdit, Compact, Edits, Size, SliceEdit, apply_edits, compare
+from espalier.compaction import AttributeEdit, Compact, Edits, Size, SliceEdit, apply_edits, compare
 
 
 class Net(nn.Module):

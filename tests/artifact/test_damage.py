@@ -79,3 +79,9 @@ def test_every_truncation_is_refused(path):
         path.write_bytes(raw[:size])
         with pytest.raises(CheckpointError, match=r"cut short|no safetensors header"):
             state_dict(path)
+
+
+def test_the_constructor_is_not_called_for_a_bad_file(path):
+    path.write_bytes(b"nothing")
+    with pytest.raises(CheckpointError):
+        load(path, lambda: pytest.fail("called"))

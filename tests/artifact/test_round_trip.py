@@ -8,7 +8,7 @@ from torch import nn
 import espalier
 from artifact.nets import Net, Tied, bits, compacted, pruned
 from espalier.artifact import expand, inspect, load, save, state_dict
-from espalier.compact import Edits, compact
+from espalier.compaction import Edits, compact
 from espalier.errors import CheckpointError
 
 X = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(1))

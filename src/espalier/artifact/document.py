@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from espalier.artifact.container import TensorInfo, bounded_json, count, plain_name
-from espalier.compact import Edits, Proof, Size
+from espalier.compaction import Edits, Proof, Size
 from espalier.errors import CheckpointError, EspalierError
-from espalier.plan import Plan
+from espalier.planning import Plan
 
 VERSION = 1
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from espalier.artifact.container import Header, read_header, read_tensors, refusing
 from espalier.artifact.document import Artifact, from_text
 from espalier.artifact.tensors import fill_, held
-from espalier.compact import Edits, apply_edits
+from espalier.compaction import Edits, apply_edits
 from espalier.errors import CheckpointError, RequestError
 
 Constructor = Callable[[], nn.Module]

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from espalier.artifact.container import KEY, MAX_HEADER, TensorInfo, bounded_json
 from espalier.artifact.document import Artifact, from_text, to_text
 from espalier.artifact.tensors import held, place
-from espalier.compact import Compact, Edits, Size
+from espalier.compaction import Compact, Edits, Size
 from espalier.errors import CheckpointError, RequestError
-from espalier.fit.atomic import replacing
-from espalier.plan import Plan
+from espalier.training.atomic import replacing
+from espalier.planning import Plan
 
 _PACKAGES = ("espalier", "torch", "safetensors")
 

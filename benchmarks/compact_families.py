@@ -66,7 +66,7 @@ def build(torchvision, name):
 
 
 def ours(torchvision, name):
-    from espalier.compact import compact
+    from espalier.compaction import compact
     from espalier.graph import channel_graph
 
     model, x = build(torchvision, name)

@@ -3,17 +3,15 @@
 Everything here is imported when it is first used, so that ``espalier --help`` need not wait for torch.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from espalier.artifact import load, save
     from espalier.certificate import Certificate, Outcome
-    from espalier.compact import compact
+    from espalier.compaction import compact
     from espalier.metrics import Activations, AdamMoment, Fisher, Identity
-    from espalier.plan import Plan, plan
+    from espalier.planning import Plan, plan
     from espalier.pruning import Pruning
     from espalier.solvers import (
         ADMM,
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
         Rounds,
         StagedRho,
     )
+    from espalier.training import fit
 
 __version__ = "0.1.0"
 
@@ -50,6 +49,7 @@ __all__ = [
     "Rounds",
     "StagedRho",
     "compact",
+    "fit",
     "load",
     "plan",
     "save",
@@ -58,18 +58,21 @@ __all__ = [
 _HOMES = {
     "espalier.artifact": ("load", "save"),
     "espalier.certificate": ("Certificate", "Outcome"),
+    "espalier.compaction": ("compact",),
     "espalier.metrics": ("Activations", "AdamMoment", "Fisher", "Identity"),
-    "espalier.plan": ("Plan",),
+    "espalier.planning": ("Plan", "plan"),
     "espalier.pruning": ("Pruning",),
     "espalier.solvers": (
         *("ADMM", "SLR", "Constant", "Cubic", "GeometricRho", "Gradual", "OneShot", "Penalty"),
         *("Rounds", "StagedRho"),
     ),
+    "espalier.training": ("fit",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = {
     *("artifact", "budgets", "certificate", "data", "errors", "masks", "measure", "metrics"),
-    *("models", "pruning", "report", "sets", "solvers", "tasks"),
+    *("models", "planning", "pruning", "report", "sets", "solvers", "tasks", "training"),
+    *("compaction", "graph"),
 }
 
 
@@ -87,24 +90,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_MODULES})
-
-
-def _function(name: str) -> Any:
-    """The function that bears the name of its own subpackage.
-
-    Importing a subpackage sets it as an attribute of its parent; that is what the setter declines.
-    """
-
-    def decline(package: ModuleType, value: ModuleType) -> None:
-        """Leave the name to the function."""
-
-    return property(lambda package: getattr(import_module(f"{__name__}.{name}"), name), decline)
-
-
-class _Espalier(ModuleType):
-    """The package: ``plan`` and ``compact`` are its functions, not its subpackages."""
-
-    plan, compact = _function("plan"), _function("compact")
-
-
-sys.modules[__name__].__class__ = _Espalier

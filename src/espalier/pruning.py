@@ -19,7 +19,7 @@ from espalier._types import Weights
 from espalier.certificate import Certificate, LayerUpdate, Update, certify
 from espalier.errors import NonFiniteError, RequestError
 from espalier.masks import hold_
-from espalier.plan import Plan
+from espalier.planning import Plan
 from espalier.solvers import Conditions, Solver, State
 from espalier.solvers._algebra import difference, norms, penalty_terms
 from espalier.solvers._storage import Packed

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from espalier import models
-from espalier.plan import plan
+from espalier.planning import plan
 from espalier.recipe import json_schema, load, schema
 from espalier.recipe.building import ALLOCATIONS
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from problems import TopK, random_weights
 
 from espalier.solvers import (
     ADMM,
@@ -15,6 +14,7 @@ from espalier.solvers import (
     Rounds,
     StagedRho,
 )
+from problems import TopK, random_weights
 
 
 def draw(count, seed=0):

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from problems import TopK, random_weights
 
 from espalier.solvers import ADMM, SLR, Penalty, SLRReleased
 from espalier.solvers._solver import State
+from problems import TopK, random_weights
 
 
 def norm_sum(tensors):

@@ -19,8 +19,8 @@ from espalier.artifact.document import Artifact, from_text, to_text
 from espalier.artifact.tensors import held, place
 from espalier.compaction import Compact, Edits, Size
 from espalier.errors import CheckpointError, RequestError
-from espalier.training.atomic import replacing
 from espalier.planning import Plan
+from espalier.training.atomic import replacing
 
 _PACKAGES = ("espalier", "torch", "safetensors")
 

@@ -13,7 +13,7 @@ from espalier.cli._output import AsJson, Settings, console, print_json, resumabl
 
 if TYPE_CHECKING:
     from espalier.compare import Contestant
-    from espalier.fit import Event
+    from espalier.training import Event
 
 Recipes = Annotated[list[Path], typer.Argument(help="Recipes, YAML files.", show_default=False)]
 Methods = Annotated[
@@ -53,7 +53,7 @@ def compare(
     Runs in that folder that have ended are not repeated; one that was stopped is resumed.
     """
     from espalier.compare import run_comparison
-    from espalier.fit import show_progress
+    from espalier.training import show_progress
 
     folder = out or Path("runs") / f"compare-{recipe[0].stem}"
     contest = _contest(recipe, settings or (), methods, seeds, published_cadence)

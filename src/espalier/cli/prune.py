@@ -35,9 +35,9 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Train the weights onto the plan, cut, retrain if asked, and say what came of it."""
-    from espalier.fit import show_progress
     from espalier.recipe import load
     from espalier.recipe.running import Job, run
+    from espalier.training import show_progress
 
     folder = out or Path("runs") / recipe.stem
     job = Job.prepare(*load(recipe, settings or ()))

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from espalier.fit import build_optimizer
 from espalier.pruning import Pruning
 from espalier.recipe.building import make_solver, make_training
 from espalier.recipe.running import Job
+from espalier.training import build_optimizer
 
 NEVER = 10**9
 

@@ -11,12 +11,12 @@ from espalier.compare.contest import DENSE, Contestant
 from espalier.compare.overhead import overheads
 from espalier.compare.result import ComparisonResult, rows_of
 from espalier.errors import RequestError, RunFolderError
-from espalier.fit import RunFolder, build_optimizer, build_scheduler, fit
-from espalier.fit.atomic import write_bytes
-from espalier.fit.record import OnEvent
 from espalier.recipe.building import make_model, make_task, make_training
 from espalier.recipe.recipe import Recipe, validate
 from espalier.recipe.running import Job, check_same, run
+from espalier.training import RunFolder, build_optimizer, build_scheduler, fit
+from espalier.training.atomic import write_bytes
+from espalier.training.record import OnEvent
 
 _SHARED = ("model", "data", "training", "pretrain")
 """Sections on which the weights that pruning begins with depend."""

@@ -9,13 +9,13 @@ from torch import nn
 
 from espalier import budgets, data, models, tasks
 from espalier.errors import RecipeError
-from espalier.fit import Training as FitTraining
 from espalier.models import import_object
-from espalier.plan import Plan, plan
+from espalier.planning import Plan, plan
 from espalier.recipe.methods import cadence_in_steps
 from espalier.recipe.recipe import Recipe, expanded
 from espalier.recipe.sections import Data, Training
 from espalier.solvers import Solver
+from espalier.training import Training as FitTraining
 
 ALLOCATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {

@@ -10,10 +10,7 @@ from torch import nn
 
 from espalier import models
 from espalier.errors import RequestError
-from espalier.fit import RunResult, build_optimizer, prune_run, read_run
-from espalier.fit.atomic import write_bytes
-from espalier.fit.record import OnEvent
-from espalier.plan import Plan
+from espalier.planning import Plan
 from espalier.recipe.building import (
     make_model,
     make_plan,
@@ -24,6 +21,9 @@ from espalier.recipe.building import (
 from espalier.recipe.environment import environment
 from espalier.recipe.recipe import Recipe, validate
 from espalier.tasks import Classification
+from espalier.training import RunResult, build_optimizer, prune_run, read_run
+from espalier.training.atomic import write_bytes
+from espalier.training.record import OnEvent
 
 _FREE = {"title", "checkpoint", "compare"}
 """Sections that may differ when a run is resumed: they change nothing of what it computes."""
@@ -74,7 +74,7 @@ def run(
         job: Its model is trained in place.
         folder: Made if it is not there.
         resume: Go on with the run the folder holds; a finished one is read, not run.
-        on_event: Called with every event, as :func:`espalier.fit.fit` does.
+        on_event: Called with every event, as :func:`espalier.training.fit` does.
 
     Raises:
         RequestError: The folder holds a run of another recipe.

@@ -15,9 +15,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from espalier import fit
 from espalier.errors import RunFolderError
 from espalier.report.numbers import finite
+from espalier.training import read_run as read_record
 
 Json = Mapping[str, Any]
 
@@ -179,7 +179,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     Raises:
         RunFolderError: no such folder, not a run, or a file in it is damaged.
     """
-    record = fit.read_run(Path(path))
+    record = read_record(Path(path))
     kinds = [event["event"] for event in record.events]
     return Run(
         path=record.path,

@@ -1,0 +1,15 @@
+"""A hard-pruned model made physically smaller, and proved equal.
+
+:func:`compact` finds what zeros make removable (:mod:`~espalier.compaction.dead`), takes it out of a
+copy (:mod:`~espalier.compaction.remove`) and compares the two (:mod:`~espalier.compaction.proof`).
+"""
+
+from espalier.compaction.compact import Compact as Compact
+from espalier.compaction.compact import Size as Size
+from espalier.compaction.compact import compact as compact
+from espalier.compaction.edits import AttributeEdit as AttributeEdit
+from espalier.compaction.edits import Edits as Edits
+from espalier.compaction.edits import SliceEdit as SliceEdit
+from espalier.compaction.proof import Proof as Proof
+from espalier.compaction.proof import compare as compare
+from espalier.compaction.remove import apply_edits as apply_edits

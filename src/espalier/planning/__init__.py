@@ -1,0 +1,7 @@
+"""Plans: which set and how many units each parameter of a model may keep."""
+
+from espalier.planning._build import plan
+from espalier.planning._plan import Plan
+from espalier.planning.entry import Entry, Skipped
+
+__all__ = ["Entry", "Plan", "Skipped", "plan"]

@@ -1,0 +1,229 @@
+"""From a model and one figure to a plan."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import floor
+
+import torch
+from torch import nn
+
+from espalier import budgets
+from espalier._types import Keep
+from espalier.budgets.global_magnitude import units_kept
+from espalier.budgets.patterns import matching
+from espalier.errors import BudgetError, NonFiniteError
+from espalier.measure import Example, LayerCosts, layer_costs
+from espalier.planning._plan import Plan
+from espalier.planning._select import Selection, select
+from espalier.planning.entry import Entry, Skipped
+from espalier.sets import Set, Shared, Unstructured
+
+Allocation = Callable[[Mapping[str, budgets.Layer], float], dict[str, Keep] | Shared]
+"""A budget rule: from the tensors and a density to keeps, or to a budget they share."""
+
+
+def plan(
+    model: nn.Module,
+    *,
+    density: float | None = None,
+    sparsity: float | None = None,
+    compression: float | None = None,
+    macs: float | int | None = None,
+    keep: Mapping[str, Keep | float] | None = None,
+    set: Set | Mapping[str, Set] | None = None,
+    allocation: Allocation = budgets.uniform,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    example_input: Example | None = None,
+) -> Plan:
+    r"""Decide what each parameter of a model may keep, from one figure.
+
+    Exactly one of the five figures is given. ``density``, ``sparsity`` and ``compression`` are over
+    the *selected tensors*, not over the model: they mean the same whatever is left out, and the
+    printed totals show every other convention.
+
+    .. math:: d = 1 - \text{sparsity} = 1 / \text{compression} = \textstyle\sum_l k_l / \sum_l n_l
+
+    Args:
+        model: on any device; "meta" does for rules that need no values.
+        density: fraction of the selected weights that stay, in (0, 1].
+        sparsity: fraction that goes, in [0, 1).
+        compression: selected weights before over after, ≥ 1.
+        macs: of the *whole model*, for one sample: a float in (0, 1] as a fraction of the dense
+            MACs, anything else as a number of them. Needs ``example_input``.
+        keep: by name or glob, units (int) or a density (float); selects what it names.
+        set: the shape of sparsity, or one by name or glob (a full name wins, then the first glob;
+            what matches none is not pruned). Default ``Unstructured()``.
+        allocation: the rule that shares the figure among the tensors; ``budgets.shared`` for a
+            budget that stays global while the weights train.
+        include: names or globs to prune instead of all convolution and linear weights; a glob
+            selects among those, a full name selects whatever it names.
+        exclude: names or globs to leave dense.
+        example_input: one batch, to measure MACs.
+
+    Returns:
+        The plan: entries in the model's order, and every other parameter with a reason.
+
+    Raises:
+        BudgetError: no figure or several, one out of its range, one that cannot be met, or nothing
+            to prune.
+        UnknownNameError: a name or glob that matches no parameter; the nearest is suggested.
+        ShapeError: a set that does not fit a parameter named in full, or a bad example input.
+        NonFiniteError: NaN or infinity in a selected weight.
+
+    Example:
+        >>> p = plan(nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2)), sparsity=0.75)
+        >>> {name: entry.keep for name, entry in p.entries.items()}
+        {'0.weight': 8, '1.weight': 2}
+    """
+    figure = _one_figure(density, sparsity, compression, macs, keep)
+    if keep is not None and include is not None:
+        raise BudgetError("keep= selects what it names; give it without include=")
+    source = (keep, "keep") if keep is not None else (include, "include")
+    wanted = None if source[0] is None else _patterns(source[0], source[1])
+    which = Unstructured() if set is None else set
+    chosen = select(model, which, wanted, _patterns(exclude or (), "exclude"), source[1])
+    costs = None if example_input is None else layer_costs(model, example_input)
+    layers = _layers(model, chosen, costs)
+    if figure is not None:
+        allotted = allocation(layers, figure)
+    elif keep is not None:
+        allotted = budgets.explicit(layers, _of_selected(keep, layers, chosen))
+    else:
+        allotted = _for_macs(layers, macs, costs, allocation)
+    return _assemble(model, chosen, layers, allotted, costs)
+
+
+def _one_figure(
+    density: float | None,
+    sparsity: float | None,
+    compression: float | None,
+    macs: float | int | None,
+    keep: object,
+) -> float | None:
+    """The density, or ``None`` when the figure is one of MACs or of explicit keeps."""
+    given = {
+        "density": density,
+        "sparsity": sparsity,
+        "compression": compression,
+        "macs": macs,
+        "keep": keep,
+    }
+    said = [name for name, value in given.items() if value is not None]
+    if len(said) != 1:
+        got = " and ".join(f"{name}=" for name in said) or "none"
+        raise BudgetError(
+            f"got {got}; give exactly one of density=, sparsity=, compression=, macs=, keep="
+        )
+    if density is not None and not 0.0 < density <= 1.0:
+        raise BudgetError(f"density={density}; give a fraction in (0, 1]")
+    if sparsity is not None and not 0.0 <= sparsity < 1.0:
+        raise BudgetError(f"sparsity={sparsity}; give a fraction in [0, 1)")
+    if compression is not None and not 1.0 <= compression < float("inf"):
+        raise BudgetError(f"compression={compression}; give a ratio of counts, 1 or more")
+    if macs is not None and not 0 < macs < float("inf"):
+        raise BudgetError(f"macs={macs}; give a fraction in (0, 1] as a float, or a number of MACs")
+    if sparsity is not None:
+        return 1.0 - sparsity
+    return 1.0 / compression if compression is not None else density
+
+
+def _patterns(patterns: Sequence[str] | Mapping[str, object], argument: str) -> list[str]:
+    if isinstance(patterns, str):
+        raise BudgetError(f"{argument}={patterns!r}; give a list: {argument}=[{patterns!r}]")
+    return list(patterns)
+
+
+def _layers(
+    model: nn.Module, chosen: Selection, costs: LayerCosts | None
+) -> dict[str, budgets.Layer]:
+    parameters = dict(model.named_parameters())
+    if not chosen.sets:
+        why = "; ".join(f"{row.name}: {row.reason}" for row in chosen.skipped[:5])
+        raise BudgetError(f"nothing is left to prune ({why or 'the model has no parameters'})")
+    layers = {}
+    for name, which in chosen.sets.items():
+        w = parameters[name].detach()
+        if not w.is_meta and not bool(torch.isfinite(w).all()):
+            raise NonFiniteError(f"{name}: holds NaN or infinity; there is nothing to rank")
+        layers[name] = budgets.Layer(
+            shape=tuple(w.shape),
+            set=which,
+            macs=None if costs is None or name not in costs else costs[name].macs,
+            weight=None if w.is_meta else w,
+        )
+    return layers
+
+
+def _of_selected(
+    keep: Mapping[str, Keep | float], layers: Mapping[str, budgets.Layer], chosen: Selection
+) -> dict[str, Keep | float]:
+    """The keeps that still name a tensor, now that some are excluded or do not fit."""
+    first = {alias: name for name, owner in chosen.owners.items() for alias in owner.aliases}
+    renamed = {first.get(pattern, pattern): value for pattern, value in keep.items()}
+    return {pattern: value for pattern, value in renamed.items() if matching(pattern, layers)}
+
+
+def _for_macs(
+    layers: Mapping[str, budgets.Layer],
+    macs: float | int | None,
+    costs: LayerCosts | None,
+    allocation: Allocation,
+) -> dict[str, Keep] | Shared:
+    if costs is None or macs is None:
+        raise BudgetError("macs= needs example_input=, one batch as the model takes it")
+    is_fraction = isinstance(macs, float) and macs <= 1.0
+    limit = floor(macs * costs.total) if is_fraction else floor(macs)
+    fixed = costs.total - sum(layer.macs or 0 for layer in layers.values())
+    if allocation is budgets.shared:
+        return budgets.shared_macs(layers, limit, fixed=fixed)
+
+    def rule(layers: Mapping[str, budgets.Layer], density: float) -> dict[str, Keep]:
+        allotted = allocation(layers, density)
+        if isinstance(allotted, Shared):
+            raise BudgetError("of shared budgets only budgets.shared can meet macs=")
+        return allotted
+
+    return budgets.for_macs(layers, limit, fixed=fixed, rule=rule)
+
+
+def _assemble(
+    model: nn.Module,
+    chosen: Selection,
+    layers: Mapping[str, budgets.Layer],
+    allotted: dict[str, Keep] | Shared,
+    costs: LayerCosts | None,
+) -> Plan:
+    shared = allotted if isinstance(allotted, Shared) else None
+    keeps = units_kept(allotted, layers) if isinstance(allotted, Shared) else allotted
+    entries = {
+        name: Entry(
+            name=name,
+            shape=layer.shape,
+            set=layer.set,
+            keep=keeps[name],
+            layer_kind=chosen.owners[name].kind,
+            macs=layer.macs,
+        )
+        for name, layer in layers.items()
+    }
+    skipped = [_with_macs(row, costs) for row in chosen.skipped]
+    return Plan(
+        entries=entries,
+        shared=shared,
+        skipped=tuple(skipped),
+        between_activations=0 if costs is None else costs.between_activations,
+        notes=() if costs is None else costs.warnings,
+    )
+
+
+def _with_macs(row: Skipped, costs: LayerCosts | None) -> Skipped:
+    if costs is None or row.name not in costs:
+        return row
+    cost = costs[row.name].macs
+    return Skipped(
+        name=row.name,
+        shape=row.shape,
+        reason=row.reason,
+        layer_kind=row.layer_kind,
+        macs=cost,
+    )

@@ -1,0 +1,113 @@
+"""The plan for people."""
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from espalier.planning._runtimes import usable_by
+from espalier.planning.entry import Skipped
+from espalier.sets import Set
+
+if TYPE_CHECKING:
+    from espalier.planning._plan import Plan
+
+_FEW = 3
+
+
+def render(plan: "Plan") -> Table:
+    """Parameters to prune, parameters left dense, totals, and what can use the sparsity."""
+    table = Table(title=_title(plan), caption="\n".join(_remarks(plan)), caption_justify="left")
+    table.add_column("parameter", overflow="fold")
+    table.add_column("shape")
+    table.add_column("set, or why dense", overflow="fold")
+    for header in ("keep / units", "density", "MACs", "MACs left"):
+        table.add_column(header, justify="right")
+    for entry in plan.entries.values():
+        table.add_row(
+            entry.name,
+            _dims(entry.shape),
+            set_name(entry.set),
+            f"{_amount(entry.keep)} / {_amount(entry.units)}",
+            f"{entry.nonzeros / max(1, entry.numel):.4f}",
+            _macs(entry.macs),
+            _macs(entry.macs_left),
+        )
+    table.add_section()
+    by_reason = sorted(plan.skipped, key=lambda row: _first(plan, row.reason))
+    for reason, group in groupby(by_reason, key=lambda row: row.reason):
+        _add_skipped(table, reason, list(group))
+    table.add_section()
+    for convention, count in plan.counts():
+        left = f"{count.nonzero:,} / {count.total:,}"
+        compression = f"{count.compression:.2f}×"
+        table.add_row(convention, "", compression, left, f"{count.density:.4f}", "", "")
+    if plan.macs and plan.macs_left is not None:
+        ratio = f"{plan.macs / max(1, plan.macs_left):.2f}×"
+        macs = f"{plan.macs_left / plan.macs:.4f}", _macs(plan.macs), _macs(plan.macs_left)
+        table.add_row("MACs, one sample", "", ratio, "", *macs)
+    return table
+
+
+def set_name(which: Set) -> str:
+    """A set in a cell.
+
+    >>> from espalier.sets import NOfM
+    >>> set_name(NOfM(2, 4))
+    'n_of_m(n=2, m=4)'
+    """
+    spec = which.spec()
+    if isinstance(spec, str):
+        return spec
+    ((name, arguments),) = spec.items()
+    return f"{name}({', '.join(f'{key}={value}' for key, value in arguments.items())})"
+
+
+def _title(plan: "Plan") -> str:
+    if plan.shared is None:
+        return "Plan"
+    return (
+        f"Plan: one budget of {plan.shared.limit:,} for all tensors; "
+        "keeps are those of the weights at hand"
+    )
+
+
+def _remarks(plan: "Plan") -> list[str]:
+    """Which runtime can use each set, and what the measurement could not see."""
+    sets = dict.fromkeys(entry.set for entry in plan.entries.values())
+    said = [f"{set_name(which)}: {usable_by(which)}." for which in sets]
+    if plan.macs is None:
+        said.append("MACs are not known; give example_input= to measure them.")
+    return said + [f"{note}." for note in plan.notes]
+
+
+def _first(plan: "Plan", reason: str) -> int:
+    return next(i for i, row in enumerate(plan.skipped) if row.reason == reason)
+
+
+def _add_skipped(table: Table, reason: str, rows: list[Skipped]) -> None:
+    """A row each, or one row for many of the same reason."""
+    if len(rows) <= _FEW:
+        for row in rows:
+            macs = _macs(row.macs)
+            cells = row.name, _dims(row.shape), reason, "", "1.0000", macs, macs
+            table.add_row(*cells, style="dim")
+        return
+    names = f"{rows[0].name} … {rows[-1].name}"
+    weights = sum(row.numel for row in rows)
+    known = [row.macs for row in rows if row.macs is not None]
+    macs = _macs(sum(known) if known else None)
+    cells = names, f"{len(rows)} tensors", reason, f"{weights:,} weights", "1.0000", macs, macs
+    table.add_row(*cells, style="dim")
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "scalar"
+
+
+def _amount(count: int | tuple[int, int]) -> str:
+    return f"{count:,}" if isinstance(count, int) else f"{count[0]:,}·{count[1]:,}"
+
+
+def _macs(macs: int | None) -> str:
+    return "" if macs is None else f"{macs:,}"

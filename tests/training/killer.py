@@ -14,10 +14,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
-from fit.problem import Points, network, plan_for
 
 import espalier as esp
 from espalier.training import Training, prune_run, read_run
+from training.problem import Points, network, plan_for
 
 
 class Slow(Points):

@@ -2,7 +2,11 @@
 
 import pytest
 import torch
-from fit.problem import (
+from torch import nn
+
+import espalier as esp
+from espalier.training import RunFolder, fit, reestimate_
+from training.problem import (
     Points,
     network,
     optimizer_for,
@@ -11,10 +15,6 @@ from fit.problem import (
     scheduler_for,
     weights_of,
 )
-from torch import nn
-
-import espalier as esp
-from espalier.training import RunFolder, fit, reestimate_
 
 
 def test_dense_training_is_the_loop_written_by_hand():

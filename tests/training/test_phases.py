@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from fit.problem import Points, network, plan_for, weights_of
 
 import espalier as esp
 from espalier.errors import NonFiniteError, RunFolderError
 from espalier.models import load_weights
 from espalier.training import Training, load_tree, prune_run, read_run
+from espalier.training.evaluation import probe_of
+from training.problem import Points, network, plan_for, weights_of
 
 
 class StopHereError(Exception):
@@ -195,3 +196,24 @@ def test_a_nan_loss_is_in_the_result_and_the_checkpoint_before_it_is_kept(tmp_pa
     assert saved["progress"]["epoch"] == 1
     done = run(tmp_path / "run", pretrain=None, resume=True)  # without the poison it goes on
     assert done.result["outcome"] != "non_finite"
+
+
+def test_the_probe_is_one_batch_in_eval_mode_that_leaves_the_model_as_it_was():
+    model, task = network(), Points()
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    probe = probe_of(model, task)
+    first = probe()
+    assert probe() == first  # dropout and BatchNorm would make it move
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    model.eval()
+    with torch.no_grad():
+        assert first == pytest.approx(float(task.loss(model, next(iter(task.batches(0))))))
+
+
+def test_a_probed_run_asks_its_condition_of_the_probe(tmp_path, monkeypatch):
+    monkeypatch.setattr("espalier.training.phases.probe_of", lambda model, task: lambda: 7.0)
+    done = run(tmp_path / "run", solver=esp.SLR(cadence=5), probe=True)
+    losses = {e["loss"] for e in read_run(done.path).events if e["event"] == "update"}
+    assert losses == {7.0}

@@ -2,10 +2,10 @@
 
 import io
 
-from fit.problem import Points, network, optimizer_for
 from rich.console import Console
 
 from espalier.training import fit, show_progress
+from training.problem import Points, network, optimizer_for
 
 
 def shown(terminal):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from fit.problem import Points, network, optimizer_for, plan_for, scheduler_for, weights_of
 
 import espalier as esp
 from espalier.errors import CheckpointError
 from espalier.training import RunFolder, checkpoint, fit
+from training.problem import Points, network, optimizer_for, plan_for, scheduler_for, weights_of
 
 SOLVERS = {
     "slr": lambda: esp.SLR(cadence=5),

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from fit.problem import Points, network, optimizer_for, pruned_fit, weights_of
 
 from espalier.errors import CheckpointError, NonFiniteError, RequestError
 from espalier.training import RunFolder, fit, load_tree
+from training.problem import Points, network, optimizer_for, pruned_fit, weights_of
 
 
 def test_a_nan_loss_stops_at_once_and_the_last_checkpoint_is_good(tmp_path):

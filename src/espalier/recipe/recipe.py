@@ -51,6 +51,8 @@ class Recipe(Part):
     """Training after the cut with the zeros held."""
     goal: float | None = None
     """End pruning, and then retraining, at the first evaluation whose cut metric reaches this, a fraction."""
+    probe: bool = False
+    """SLR's condition (3): the loss of one fixed batch (as in the paper) instead of the interval's mean (free)."""
     evaluate_every: Annotated[int, Ge(1)] = 1
     """Epochs between two evaluations."""
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)

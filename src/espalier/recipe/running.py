@@ -98,6 +98,7 @@ def run(
         folder=path,
         prune=make_training(recipe, training),
         goal=recipe.goal,
+        probe=recipe.probe,
         config={"recipe": recipe.settings(), "seed": training.seed, **environment()},
         resume=resume,
         checkpoint_every=recipe.checkpoint.steps,

@@ -1,7 +1,9 @@
 """What the model is worth now, and what it would be worth if it were cut now."""
 
+from collections.abc import Callable
 from itertools import islice
 
+import torch
 from torch import nn
 
 from espalier.pruning import Pruning
@@ -38,3 +40,20 @@ def evaluate_now(
     hard, hard_bn = evaluate_cut(model, task, pruning)
     nothing_to_cut = pruning.plan.contains(dict(model.named_parameters()))
     return metrics, hard, hard_bn, metrics if nothing_to_cut else hard_bn or hard
+
+
+def probe_of(model: nn.Module, task: Task) -> Callable[[], float]:
+    """F of SLR's condition (3) on a fixed batch: the first of epoch 0, in eval mode."""
+    (batch,) = islice(task.batches(0), 1)
+
+    @torch.no_grad()
+    def probe() -> float:
+        modes = [(module, module.training) for module in model.modules()]
+        model.eval()
+        try:
+            return float(task.loss(model, batch))
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    return probe

@@ -22,7 +22,7 @@ from espalier.tasks import Task
 from espalier.training.atomic import replacing
 from espalier.training.batchnorm import reestimate_
 from espalier.training.checkpoint import read_checkpoint
-from espalier.training.evaluation import CALIBRATION_BATCHES, evaluate_cut
+from espalier.training.evaluation import CALIBRATION_BATCHES, evaluate_cut, probe_of
 from espalier.training.folder import RunFolder
 from espalier.training.loop import FitResult, fit
 from espalier.training.optimizers import Training, autocast_dtype, build_optimizer, build_scheduler
@@ -59,6 +59,7 @@ def prune_run(
     pretrain: Training | None = None,
     retrain: Training | None = None,
     goal: float | None = None,
+    probe: bool = False,
     config: Mapping[str, Any] | None = None,
     resume: bool = False,
     checkpoint_every: int | None = None,
@@ -78,6 +79,7 @@ def prune_run(
         pretrain: How to train before, if at all.
         retrain: How to train after the cut, zeros held, if at all; left out if ``goal`` is met.
         goal: Each of pruning and retraining stops when the goal metric is at least this.
+        probe: Ask SLR's condition (3) of one fixed batch instead of the interval's mean loss.
         config: What ``config.json`` is to say.
         resume: Go on with the run in ``folder``. One that has ended is read, not run.
         checkpoint_every: Steps between two checkpoints.
@@ -131,7 +133,10 @@ def prune_run(
                     plan.save(temporary)
             plan = plan if isinstance(plan, Plan) else Plan.load(run / "plan.yaml")
             steps = prune.epochs * task.steps_per_epoch
-            pruning = Pruning(model, plan, solver, optimizers["prune"], steps=steps or None)
+            pruning = Pruning(
+                model, plan, solver, optimizers["prune"], steps=steps or None,
+                probe=probe_of(model, task) if probe else None,
+            )  # fmt: skip
             if reached <= 1:
                 _note(run, train("prune", prune, pruning))
                 _cut_(run, model, task, pruning)

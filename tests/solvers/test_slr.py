@@ -234,3 +234,18 @@ def test_the_released_code_scales_its_pull_with_every_accepted_half_step():
     torch.testing.assert_close(state.multiplier, {n: 0.01 * w[n] for n in w})  # s⁰ W, for Z⁰ = 0
     state, conditions = solver.update(w, state, TopK(4), 6.0)
     assert not conditions.first  # it compares the losses alone
+
+
+def test_while_the_budget_closes_condition_8_is_asked_of_a_feasible_point():
+    """Z of the wider budget is nearer to W than any feasible Z: to compare with it would refuse (8)."""
+    generator = torch.Generator().manual_seed(0)
+    w = random_weights(generator)
+    solver, narrow = SLR(step=0.01), TopK(2)
+    state = solver.init(w, TopK(7))
+    narrow.moved = True
+    nudged = {name: t + 0.01 for name, t in w.items()}
+    _, conditions = solver.update(nudged, state, narrow, 0.0)
+    assert conditions.second
+    narrow.moved = False
+    _, conditions = solver.update(nudged, state, narrow, 0.0)
+    assert not conditions.second

@@ -178,7 +178,7 @@ def test_resuming_as_something_else_is_refused(tmp_path, change, words):
 
 def test_another_model_or_another_batch_size_is_refused(tmp_path, monkeypatch):
     attempt(tmp_path / "run", 13)
-    monkeypatch.setattr("fit.problem.Points.steps_per_epoch", 4)
+    monkeypatch.setattr("training.problem.Points.steps_per_epoch", 4)
     with pytest.raises(CheckpointError, match="with 8 steps an epoch and now there are 4"):
         attempt(tmp_path / "run", None)
     monkeypatch.undo()

@@ -108,6 +108,7 @@ FLAGS = {
     "plan": {"--set", "--json"},
     "prune": {"--set", "--out", "--resume", "--json"},
     "compare": {"--methods", "--seeds", "--published-cadence", "--set", "--out", "--json"},
+    "compact": {"--out", "--multiple", "--json"},
     "report": {"--out"},
     "measure": {"--set", "--json"},
     "methods": {"--json"},

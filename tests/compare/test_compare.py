@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 import yaml
 
 from espalier.cli import main
@@ -20,12 +21,16 @@ CONTENT = {
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads only wait for one another on a network this small
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(CONTENT))
-    return path
+    yield path
+    torch.set_num_threads(before)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a busy machine takes its time
 def test_methods_by_seeds_with_table_json_and_page(recipe, tmp_path, capfd):
     arguments = [
         "compare",

@@ -1,0 +1,89 @@
+"""``espalier compact``: what is removed is proved; where nothing can be removed, that is said."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cli.job import process
+from espalier import artifact, models
+
+FILTERS = {
+    "model": "lenet5",
+    "data": {"name": "digits", "limit_train": 160, "limit_test": 70},
+    "plan": {"density": 0.25, "set": "filters", "exclude": ["fc2.weight"]},
+    "solver": {"method": "oneshot"},
+    "training": {"epochs": 1, "batch_size": 32},
+}
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder above ``run``, a run that has pruned filters of LeNet-5."""
+    place = tmp_path_factory.mktemp("filters")
+    (place / "tiny.yaml").write_text(yaml.safe_dump(FILTERS))
+    done = process(["prune", "tiny.yaml", "--out", "run"], place)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.mark.slow
+def test_filters_that_are_zero_are_removed_proved_and_saved(pruned):
+    done = process(["compact", "run"], pruned)
+    assert done.returncode == 0, done.stderr
+    for said in ("conv2.weight", "50×20×5×5", "12×5×5×5", "proof: max |Δoutput|",
+                 "on 3 random and 2 real batches", "artefact: run/compact.espalier"):  # fmt: skip
+        assert said in done.stdout
+    assert "nothing was removed" not in done.stdout
+
+    file = pruned / "run/compact.espalier"
+    small = artifact.load(file, lambda: models.build("lenet5"))
+    assert tuple(small.conv2.weight.shape) == (12, 5, 5, 5)
+    said = artifact.inspect(file)
+    assert said.proof.holds
+    assert said.provenance["recipe"]["model"]["name"] == "lenet5"
+    assert set(said.metrics) == {"accuracy", "loss"}
+    assert said.plan is not None
+
+
+@pytest.mark.slow
+def test_json_and_widths_of_a_multiple(pruned, espalier, monkeypatch):
+    monkeypatch.chdir(pruned)
+    answer = espalier("compact", "run", "--multiple", "4", "--out", "four.espalier", "--json")
+    assert answer.status == 0, answer.err
+    said = json.loads(answer.out)
+    assert said["proof"]["holds"]
+    assert said["proof"]["real_batches"] == 2
+    assert said["shapes"]["conv1.weight"] == {"before": [20, 1, 5, 5], "after": [8, 1, 5, 5]}
+    assert all(shapes["after"][0] % 4 == 0 for name, shapes in said["shapes"].items() if name != "fc2.weight")  # fmt: skip
+    assert said["after"]["parameters"] < said["before"]["parameters"]
+    assert said["artefact"] == "four.espalier"
+    assert (pruned / "four.espalier").is_file()
+
+
+def test_scattered_zeros_remove_nothing_and_the_answer_says_what_would(espalier, recipe, place):
+    assert espalier("prune", recipe(pretrain=None, retrain=None, training__epochs=1,
+                                    plan={"compression": 2}), "--out", "run").status == 0  # fmt: skip
+    answer = espalier("compact", "run")
+    assert answer.status == 0, answer.err
+    assert "nothing was removed: no whole filter or channel is zero" in answer.out
+    assert "plan.set=filters or plan.set=channels" in answer.out
+    assert artifact.inspect(place / "run/compact.espalier").edits.slices == ()
+
+
+def test_what_is_no_run_is_refused(espalier, place):
+    (place / "empty").mkdir()
+    for subject, words in (("empty", "not a run"), ("nowhere", "no such folder")):
+        answer = espalier("compact", subject)
+        assert answer.status == 1
+        assert words in answer.err
+
+
+@pytest.mark.slow
+def test_an_artefact_in_a_folder_that_is_not_there_is_refused(pruned, espalier, monkeypatch):
+    monkeypatch.chdir(pruned)
+    answer = espalier("compact", "run", "--out", "none/at/all.espalier")
+    assert answer.status == 1
+    assert "cannot be written" in answer.err
+    assert answer.out == ""

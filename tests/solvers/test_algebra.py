@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from problems import random_weights
 
 from espalier.solvers._algebra import ascend, difference, norms, penalty_terms, size
+from problems import random_weights
 
 
 def draw(count):

@@ -90,3 +90,41 @@ def test_an_artefact_in_a_folder_that_is_not_there_is_refused(pruned, espalier, 
     assert answer.status == 1
     assert "cannot be written" in answer.err
     assert answer.out == ""
+
+
+@pytest.mark.slow
+def test_the_artefact_is_exported_and_the_runtime_computes_the_same(pruned, espalier, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    monkeypatch.chdir(pruned)
+    assert espalier("compact", "run", "--out", "elsewhere.espalier").status == 0
+    answer = espalier("export", "elsewhere.espalier")
+    assert answer.status == 1  # the folder it lies in is no run
+    assert "not a run" in answer.err
+    answer = espalier("export", "elsewhere.espalier", "--run", "run", "--json")
+    assert answer.status == 0, answer.err
+    said = json.loads(answer.out)
+    assert (said["model"], said["file"], said["batch"]) == ("compact", "elsewhere.onnx", None)
+    assert said["difference"] <= 1e-3 * said["scale"]
+    assert (pruned / "elsewhere.onnx").stat().st_size == said["bytes"]
+
+
+@pytest.mark.slow
+def test_latency_sets_dense_masked_and_compact_side_by_side(pruned, espalier, monkeypatch):
+    from espalier.measure import latency
+
+    monkeypatch.chdir(pruned)
+    monkeypatch.setattr(latency.latency, "__kwdefaults__",
+                        {**latency.latency.__kwdefaults__, "rounds": 2, "turn": 0.0, "threads": (1,)})  # fmt: skip
+    answer = espalier("measure", "run", "--latency", "--json")
+    assert answer.status == 0, answer.err
+    said = json.loads(answer.out)["latency"]
+    eager = [(row["batch"], row["model"]) for row in said["rows"] if row["runtime"] == "eager"]
+    names = ("dense", "masked", "compact")
+    assert eager == [(batch, name) for batch in (1, 32) for name in names]
+    assert any("fewer multiply-accumulates than dense" in line for line in said["remarks"])
+
+
+def test_latency_of_no_run_is_refused(espalier, recipe):
+    assert "give its folder" in espalier("measure", recipe(), "--latency").err
+    assert "give --latency too" in espalier("measure", recipe(), "--compile").err

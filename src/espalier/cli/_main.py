@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from espalier import __version__
-from espalier.cli import compact, compare, lists, measure, plan, prune, report
+from espalier.cli import compact, compare, export, lists, measure, plan, prune, report
 from espalier.cli._output import StoppedError, fail
 from espalier.errors import EspalierError, nearest
 
@@ -62,6 +62,7 @@ app.command("plan")(plan.plan)
 app.command("prune")(prune.prune)
 app.command("compare")(compare.compare)
 app.command("compact")(compact.compact)
+app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("measure")(measure.measure)
 app.command("methods")(lists.methods)

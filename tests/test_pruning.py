@@ -185,11 +185,26 @@ def test_gradual_pruning_reaches_the_count_and_never_lets_a_zero_back():
 
 
 def test_the_budget_closes_as_the_schedule_says():
-    loop = Loop(esp.ADMM(cadence=2, continuation=esp.Cubic(until=0.5)), steps=20).run(12)
+    loop = Loop(esp.ADMM(cadence=2, continuation=esp.Cubic(until=0.5), settle=None), steps=20).run(
+        12
+    )
     slacks = [u.slack for u in loop.pruning.updates]
     assert slacks == pytest.approx([(1 - t / 10) ** 3 for t in (2, 4, 6, 8)] + [0.0, 0.0])
     nonzeros = [int((z != 0).sum()) for z in loop.pruning._load().z.values()]
     assert nonzeros == list(KEEP.values())
+
+
+def test_nothing_settles_before_the_budget_has_closed():
+    solver = esp.ADMM(cadence=1, continuation=esp.Cubic(until=0.8), settle=0.2)
+    loop = Loop(solver, steps=20)
+    for step in range(1, 21):
+        loop.run(1)
+        assert bool(loop.pruning.masks) == (step >= 16)
+
+
+def test_one_shot_does_not_settle_by_itself():
+    loop = Loop(esp.OneShot(), steps=40).run(40)
+    assert not loop.pruning.masks
 
 
 def test_without_planned_steps_the_plans_budget_holds_from_the_start():

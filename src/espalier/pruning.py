@@ -196,7 +196,9 @@ class Pruning:
 
     def _settling(self) -> bool:
         settle = self.solver.settle
-        return settle is not None and self.steps is not None and self._count >= settle * self.steps
+        if settle is None or self.steps is None or self._count < settle * self.steps:
+            return False
+        return self._slack_at(self._count) == 0.0  # never before the budget has closed
 
     def _settle_(self) -> None:
         self._hold_from_now_(self._final_constraint().support(self._weights()))

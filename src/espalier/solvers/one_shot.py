@@ -16,6 +16,7 @@ class OneShot(Solver):
     """
 
     continuation: Schedule = field(default_factory=Constant)
+    settle: float | None = None
 
     def init(self, w: Weights, constraint: Constraint) -> State:
         """Nothing."""

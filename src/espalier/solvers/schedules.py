@@ -35,7 +35,7 @@ class Cubic(Schedule):
     0.125
     """
 
-    until: float = 0.5
+    until: float = 0.35
 
     def slack(self, progress: float, density: float) -> float:  # noqa: D102
         return max(0.0, 1.0 - progress / self.until) ** 3

@@ -13,17 +13,21 @@ Read in ``Zhoushanglin100/SLR-ADMM-cifar10``. It differs from the paper, and so 
 Legend as in ``slr.py``.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from espalier._types import Weights
 from espalier.solvers._algebra import ascend, difference, penalty_terms, size
 from espalier.solvers._solver import Conditions, Constraint, State
+from espalier.solvers.schedules import Constant, Schedule
 from espalier.solvers.slr import SLR, follow
 
 
 @dataclass(frozen=True, kw_only=True)
 class SLRReleased(SLR):
-    """The five departures above; hyper-parameters as in :class:`SLR`."""
+    """The five departures above; hyper-parameters as in :class:`SLR`, the whole budget from the start."""
+
+    continuation: Schedule = field(default_factory=Constant)
+    settle: float | None = None
 
     def init(self, w: Weights, constraint: Constraint) -> State:
         """Z⁰ = 0 (departure 2): until the first update W is pulled towards zero."""

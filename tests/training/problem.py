@@ -97,7 +97,11 @@ def pruned_fit(task=None, epochs=4, model=None, solver=None, optimizer="adam", *
     model = model or network()
     optimizer = optimizer_for(model, optimizer)
     pruning = esp.Pruning(
-        model, plan_for(model), solver or esp.SLR(cadence=5), optimizer, steps=8 * epochs or None
+        model,
+        plan_for(model),
+        solver or esp.SLR(cadence=5, settle=None),
+        optimizer,
+        steps=8 * epochs or None,
     )
     result = fit(model, task or Points(), pruning, optimizer=optimizer, epochs=epochs, **arguments)
     return model, pruning, result

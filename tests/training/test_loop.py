@@ -40,7 +40,8 @@ def test_dense_training_is_the_loop_written_by_hand():
 def test_pruning_is_the_loop_of_the_readme():
     by_hand, task = network(), Points()
     optimizer = optimizer_for(by_hand, "adam")
-    pruning = esp.Pruning(by_hand, plan_for(by_hand), esp.SLR(cadence=5), optimizer, steps=32)
+    solver = esp.SLR(cadence=5, settle=None)
+    pruning = esp.Pruning(by_hand, plan_for(by_hand), solver, optimizer, steps=32)
     for epoch in range(4):
         for batch in task.batches(epoch):
             loss = task.loss(by_hand, batch)
@@ -163,7 +164,9 @@ def test_clipping_bounds_the_data_gradient_and_not_the_pull():
 
     model = network()
     optimizer = optimizer_for(model, "adam")
-    pruning = Spy(model, plan_for(model), esp.SLR(rho=10.0, cadence=5), optimizer, steps=16)
+    pruning = Spy(
+        model, plan_for(model), esp.SLR(rho=10.0, cadence=5, settle=None), optimizer, steps=16
+    )
     fit(model, Points(), pruning, optimizer=optimizer, epochs=2, clip=1e-3)
     assert max(norms[::2]) <= 1e-3 * (1 + 1e-5)  # float32
     assert max(norms[1::2]) > 1e-2

@@ -17,6 +17,8 @@ def begun(recipe, place, folder):
     child = subprocess.Popen(
         command("prune", recipe, "--out", folder), cwd=place, stderr=subprocess.PIPE, text=True,
         stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A background job of a shell ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert child.stderr is not None
     for line in child.stderr:

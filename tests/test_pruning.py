@@ -236,6 +236,8 @@ def test_what_cannot_work_says_what_to_do():
         esp.Pruning(model, plan, esp.SLR(metric=esp.AdamMoment()))
     with pytest.raises(RequestError, match="optimizer=optimizer"):
         esp.Pruning(model, plan, esp.SLR(decoupled=True))
+    with pytest.raises(RequestError, match="steps=0; give"):
+        esp.Pruning(model, plan, esp.SLR(), steps=0)
     pruning = esp.Pruning(model, plan, esp.SLR())
     with pytest.raises(RequestError, match=r"0\.weight: no gradient.*backward"):
         pruning.add_gradients_()

@@ -50,7 +50,12 @@ def lead(comparison: Comparison) -> str:
     if not ranked:
         return f"{what} None has been cut yet."
     ranked.sort(key=lambda pair: -pair[0])
-    told = f"{what} Cut and not retrained, {ranked[0][1]} has {numbers.percent(ranked[0][0])}"
+    best = numbers.percent(ranked[0][0])
+    first = [phrase for value, phrase in ranked if numbers.percent(value) == best]
+    if len(first) == len(ranked) > 1:
+        return f"{what} Cut and not retrained, all have {best}."
+    leaders = " and ".join([", ".join(first[:-1]), first[-1]] if first[1:] else first)
+    told = f"{what} Cut and not retrained, {leaders} {'have' if first[1:] else 'has'} {best}"
     last = f"{ranked[-1][1]} {numbers.percent(ranked[-1][0])}"
     if len(ranked) == 1:
         return f"{told}."

@@ -105,7 +105,7 @@ if __name__ == "__main__":
         ("resnet20", (3, 32, 32), esp.SLR),
     )
     for name, shape, solver in cases:
-        blocks = options.blocks if name == "lenet5" else options.blocks // 3
+        blocks = options.blocks if name == "lenet5" else max(2, options.blocks // 3)
         rows.append(measure(name, shape, blocks, solver(cadence=CADENCE)))
         print(rows[-1], flush=True)
     environment = {

@@ -73,7 +73,9 @@ class Pruning:
                 "write Pruning(model, plan, solver, optimizer=optimizer)"
             )
         if steps is not None and steps < 1:
-            raise RequestError(f"steps={steps}; give the planned optimiser steps, at least 1, or None")
+            raise RequestError(
+                f"steps={steps}; give the planned optimiser steps, at least 1, or None"
+            )
         plan.check(model)
         self.model, self.plan, self.solver = model, plan, solver
         self.steps, self._probe, self._optimizer = steps, probe, optimizer

@@ -3,7 +3,8 @@
     python benchmarks/tables.py            # rewrites what stands between the markers of the page
     python benchmarks/tables.py --check    # exit status 1 if that would change it
 
-A marker is ``<!-- table NAME -->`` … ``<!-- end -->``, NAME a grid of ``benchmarks/grids`` or ``overhead``.
+A marker is ``<!-- table NAME -->`` … ``<!-- end -->``, NAME being a grid of ``benchmarks/grids``,
+``overhead`` or ``selection``.
 """
 
 import argparse
@@ -109,10 +110,25 @@ def overhead_table() -> str:
     )  # fmt: skip
 
 
+def selection_table() -> str:
+    """How much longer torch.topk and a scatter take than the exact selection, of ``selection.json``."""
+    rows = json.loads((HERE / "results" / "selection.json").read_text())["rows"]
+    densities = sorted({r["density"] for r in rows})
+    cases = list(dict.fromkeys((r["scores"], r["threads"]) for r in rows))
+    ratio = {
+        (r["scores"], r["threads"], r["density"]): f"{r['topk_over_largest']:.2f}" for r in rows
+    }
+    return markdown(
+        ["scores", "threads", *(f"density {d}" for d in densities)],
+        [[scores, str(n), *(ratio[scores, n, d] for d in densities)] for scores, n in cases],
+    )
+
+
 def page() -> str:
     def fill(match: re.Match[str]) -> str:
         name = match[1]
-        table = overhead_table() if name == "overhead" else grid_table(name)
+        special = {"overhead": overhead_table, "selection": selection_table}
+        table = special[name]() if name in special else grid_table(name)
         return f"<!-- table {name} -->\n\n{table}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table (\w+) -->.*?<!-- end -->", fill, PAGE.read_text(), flags=re.DOTALL)

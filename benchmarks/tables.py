@@ -63,10 +63,7 @@ def grid_table(name: str) -> str:
         early = [r["curve"]["2"] for r in runs if "2" in r["curve"]]
         again = [r["retrained"] for r in runs if r["retrained"] is not None]
         rows.append(
-            [
-                str(line.get(k, runs[0]["settings"][k])) if k in line or k == "rho" else "—"
-                for k in keys
-            ]
+            [_said(line.get(k)) for k in keys]
             + [percent(early) if early else "—", percent([r["hard_pruned"] for r in runs])]
             + ([percent(again) if again else "—"] if any("retrain" in x for x in lines) else [])
             + [
@@ -77,6 +74,12 @@ def grid_table(name: str) -> str:
     heads = [HEADINGS.get(k, k) for k in keys] + ["cut after epoch 2, %", "cut at the end, %"]
     heads += ["retrained, %"] if any("retrain" in x for x in lines) else []
     return markdown([*heads, "seeds", "dense before, %"], rows)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "—" if value is None else str(value)
 
 
 def _is(settings: dict[str, Any], wanted: dict[str, Any], lines: list[dict[str, Any]]) -> bool:

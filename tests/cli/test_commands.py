@@ -82,6 +82,14 @@ def test_the_run_keeps_the_recipe_with_its_settings(espalier, recipe, place):
     assert "solver" in kept
 
 
+def test_threads_are_the_recipes(espalier, recipe):
+    import torch
+
+    torch.set_num_threads(2)
+    assert espalier("plan", recipe(training__threads=1)).status == 0
+    assert torch.get_num_threads() == 1
+
+
 def test_the_default_folder_is_named_for_the_recipe(espalier, recipe, place):
     answer = espalier("prune", recipe("mine.yaml", retrain=None, training__epochs=1))
     assert answer.status == 0

@@ -11,7 +11,7 @@ from espalier.compare.contest import DENSE, Contestant
 from espalier.compare.overhead import overheads
 from espalier.compare.result import ComparisonResult, rows_of
 from espalier.errors import RequestError, RunFolderError
-from espalier.recipe.building import make_model, make_task, make_training
+from espalier.recipe.building import make_model, make_task, make_training, use_threads
 from espalier.recipe.recipe import Recipe, validate
 from espalier.recipe.running import Job, check_same, run
 from espalier.training import RunFolder, build_optimizer, build_scheduler, fit
@@ -103,6 +103,7 @@ def _pretrained(contestant: Contestant, folder: Path, on_event: OnEvent | None) 
             run_folder.write_config({"recipe": settings, "seed": contestant.seed})
         if on_event is not None:
             on_event({"event": "run", "name": f"pretrained/{place.name}"})
+        use_threads(recipe)
         task = make_task(recipe)
         model = make_model(recipe, classes=len(task.train.classes))
         assert recipe.pretrain is not None  # the caller asked

@@ -45,6 +45,12 @@ def make_device(name: str) -> torch.device:
     return device
 
 
+def use_threads(recipe: Recipe) -> None:
+    """Let PyTorch compute with the recipe's number of threads, from now on."""
+    if recipe.training.threads is not None:
+        torch.set_num_threads(recipe.training.threads)
+
+
 def make_task(recipe: Recipe) -> tasks.Classification:
     """Batches, loss and evaluation; the data are read now.
 

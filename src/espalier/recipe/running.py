@@ -17,6 +17,7 @@ from espalier.recipe.building import (
     make_solver,
     make_task,
     make_training,
+    use_threads,
 )
 from espalier.recipe.environment import environment
 from espalier.recipe.recipe import Recipe, validate
@@ -50,11 +51,12 @@ class Job:
 
     @classmethod
     def prepare(cls, recipe: Recipe, content: Mapping[str, Any]) -> "Job":
-        """Read the data, build the model, make the plan.
+        """Read the data, build the model, make the plan; PyTorch uses the recipe's threads from now on.
 
         Raises:
             EspalierError: Something in the recipe cannot be done.
         """
+        use_threads(recipe)
         task = make_task(recipe)
         model = make_model(recipe, classes=len(task.train.classes))
         plan = make_plan(recipe, model, task)

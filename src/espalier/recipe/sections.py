@@ -167,6 +167,9 @@ class Training(Part):
     """Draws the first weights and the order of the data."""
     device: str = "cpu"
     """`cpu`, `cuda`, `cuda:1` …"""
+    threads: Count | None = None
+    """CPU threads; by default one a core. For a small network 1 is often fastest, and it is as fast as
+    before when others use the machine. Only the same number gives the same bytes."""
 
     def of(self, phase: Phase) -> "Training":
         """The whole of a phase: its own settings, ours for what it leaves out."""

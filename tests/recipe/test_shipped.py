@@ -21,7 +21,7 @@ NAMED = {
     "lenet5-mnist-300x": ("conv_fc_weights", 301.0, 1_430),
     "resnet20-cifar10-8.7x": ("all_nonbias", 8.7, None),
     "slr-ijcai21-resnet18-cifar10-8.71x": ("all_nonbias", 8.7, 1_282_227),
-    "digits-demo": ("conv_fc_weights", 60.0, 7_175),
+    "digits-demo": ("conv_fc_weights", 85.0, 5_065),
 }
 
 

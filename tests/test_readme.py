@@ -1,5 +1,6 @@
 """The README's example runs as printed, and does what the README says."""
 
+import json
 import re
 import subprocess
 import sys
@@ -7,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+
+
+def test_the_output_in_the_readme_is_that_of_its_result_file():
+    kept = json.loads((ROOT / "benchmarks/results/readme_example.json").read_text(encoding="utf-8"))
+    printed = "\n".join(kept["printed"])
+    assert f"```\n{printed}\n```" in README.read_text(encoding="utf-8")
+    assert kept["seconds"] < 30  # "under half a minute"
 
 
 @pytest.mark.slow

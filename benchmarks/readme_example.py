@@ -1,0 +1,44 @@
+"""Run the README's example in a process of its own and keep what it prints.
+
+    OMP_NUM_THREADS=1 python benchmarks/readme_example.py
+
+Writes ``results/readme_example.json``; ``tests/test_readme.py`` holds the README to it.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from level_field import processor
+
+ROOT = Path(__file__).parent.parent
+
+
+def main() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    program = re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert program is not None
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", program[1]], stdout=subprocess.PIPE, text=True)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        sys.exit(done.returncode)
+    found = {
+        "printed": done.stdout.splitlines(),
+        "seconds": round(seconds),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "torch": torch.__version__,
+        "processor": processor(),
+    }
+    file = Path(__file__).parent / "results" / "readme_example.json"
+    file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(done.stdout, end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ from torch import nn
 from espalier.compaction import Edits, SliceEdit, apply_edits, compact, compare
 from espalier.errors import RequestError, RunError, UnknownNameError
 from espalier.graph import channel_graph
+from espalier.models.cifar_resnet import CifarResNet
 
 
 class Block(nn.Module):
@@ -149,6 +150,72 @@ def test_a_constant_under_zero_padding_stays_or_is_zeroed_with_its_cost():
     assert forced.proof.holds
     assert forced.change is not None
     assert forced.change.difference > 1e-2
+
+
+@pytest.mark.parametrize("blocks", [3, 5, 9])  # ResNet-20, 32, 56
+def test_a_cifar_resnet_loses_random_halves_of_all_its_units(blocks):
+    torch.manual_seed(blocks)
+    net = lively(CifarResNet(blocks))
+    x = torch.randn(2, 3, 32, 32)
+    graph = channel_graph(net, x)
+    gone = [
+        unit
+        for group in graph.removable
+        for unit in random.Random(blocks).sample([u.id for u in group.units], len(group.units) // 2)
+    ]
+    graph.zero_(net, gone, consumers=False)
+    small = compact(net, x, graph=graph)
+    assert (small.removed, small.kept_back) == (len(gone), {})
+    assert small.proof.difference < 1e-4
+
+
+def test_the_amounts_padded_shrink_each_by_its_own_number():
+    torch.manual_seed(0)
+    net = lively(CifarResNet(1))
+    x = torch.randn(2, 3, 32, 32)
+    graph = channel_graph(net, x)
+    # Stage 2 is 8 padded, 16 of stage 1, 8 padded: three of the first go, two of the last, and
+    # one of those between, which goes in stage 1 too.
+    gone = graph.couplings("layer2.0.conv2.weight")[[0, 1, 7, 10, 24, 31]]
+    graph.zero_(net, gone.tolist())
+    small = compact(net, x, graph=graph)
+    block = small.model.layer2[0]
+    assert (block.before, block.after, block.conv2.out_channels) == (5, 6, 26)
+    assert (small.model.layer1[0].conv2.out_channels, small.removed) == (15, 6)
+    # Stage 3 pads 16 on each side of what is left of stage 2: there nothing has changed.
+    assert (small.model.layer3[0].before, small.model.layer3[0].conv2.out_channels) == (16, 58)
+
+
+class Padded(nn.Module):
+    """Channels of a constant, which the next layer reads; the amounts are attributes or literals."""
+
+    def __init__(self, literal):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(9, 2, 1)
+        self.literal, self.front, self.back = literal, 2, 3
+
+    def forward(self, x):
+        front, back = (2, 3) if self.literal else (self.front, self.back)
+        return self.b(F.pad(self.a(x), (0, 0, 0, 0, front, back), value=1.5))
+
+
+def test_a_padded_constant_is_folded_into_what_reads_it():
+    torch.manual_seed(0)
+    net = Padded(literal=False)
+    small = compact(net, torch.randn(2, 3, 4, 4))
+    assert (small.model.front, small.model.back, small.model.b.in_channels) == (0, 0, 4)
+    with torch.no_grad():
+        shift = 1.5 * net.b.weight[:, [0, 1, 6, 7, 8], 0, 0].sum(1)
+    assert torch.allclose(small.model.b.bias, net.b.bias + shift)
+
+
+def test_amounts_padded_as_literals_keep_their_channels_and_no_others():
+    net = Padded(literal=True)
+    with torch.no_grad():
+        net.b.weight[:, 3] = 0
+    small = compact(net, torch.randn(2, 3, 4, 4))
+    assert (small.model.a.out_channels, small.model.b.in_channels) == (3, 8)
+    assert list(small.kept_back.values()) == [5]
 
 
 class Heads(nn.Module):

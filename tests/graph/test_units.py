@@ -10,6 +10,7 @@ from torch import nn
 
 from espalier.errors import RequestError, UnknownNameError
 from espalier.graph import channel_graph
+from espalier.models.cifar_resnet import CifarResNet
 
 
 class Net(nn.Module):
@@ -292,8 +293,23 @@ CASES = {
         ),
         [f"a.weight[0]:{i} -> b.weight[1]:{i}" for i in range(2)],
     ),
-    "zero padding of channels is frozen": (
-        Net(lambda n, x: n.b(F.pad(n.a(x), (0, 0, 0, 0, 1, 1))), a=conv(3, 2), b=conv(4, 4)),
+    "zero padding of channels": (
+        Net(lambda n, x: n.b(F.pad(n.a(x), (0, 0, 0, 0, 1, 2))), a=conv(3, 2), b=conv(5, 4)),
+        [f"a.weight[0]:{i} -> b.weight[1]:{i + 1}" for i in range(2)]
+        + [f"-> b.weight[1]:{i}" for i in (0, 3, 4)],
+    ),
+    "zero padding met by an addition": (
+        Net(
+            lambda n, x: n.c(F.pad(n.a(x), (1, 1, 0, 0, 1, 1), value=2.0) + n.b(x)),
+            a=conv(3, 2),
+            b=conv(3, 4, padding=(0, 1)),
+            c=conv(4, 4),
+        ),
+        [f"a.weight[0]:{i} b.weight[0]:{i + 1} -> c.weight[1]:{i + 1}" for i in range(2)]
+        + [f"b.weight[0]:{i} -> c.weight[1]:{i}" for i in (0, 3)],
+    ),
+    "a cropped channel axis is frozen": (
+        Net(lambda n, x: n.b(F.pad(n.a(x), (0, 0, 0, 0, -1, 2))), a=conv(3, 2), b=conv(3, 4)),
         [],
     ),
     "one filter bank used twice": (
@@ -330,6 +346,18 @@ def test_convolutions_of_one_and_three_dimensions(kind, shape):
     net = nn.Sequential(kind(3, 2, 3, bias=False), nn.ReLU(), kind(2, 4, 1))
     rows = [f"0.weight[0]:{i} -> 2.weight[1]:{i}" for i in range(2)]
     assert units(channel_graph(net, torch.zeros(shape))) == expect(*rows)
+
+
+def test_option_a_shortcuts_tie_a_channel_to_the_one_it_becomes():
+    graph = channel_graph(CifarResNet(1), torch.zeros(2, 3, 32, 32))
+    first, second, third = (graph.couplings(f"layer{i}.0.conv2.weight") for i in (1, 2, 3))
+    assert torch.equal(first, graph.couplings("conv1.weight"))
+    assert torch.equal(second[8:24], first)
+    assert torch.equal(third[16:48], second)
+    assert torch.equal(third, graph.couplings("linear.weight", 1))
+    assert len(set(third.tolist())) == 64  # 16 over three stages, 16 over two, 32 over one
+    assert graph.may_go("layer3.0.conv2.weight").all()
+    assert not graph.unknown
 
 
 class Attention(nn.Module):

@@ -8,6 +8,7 @@ pass through sizes, not whether those were literals; running the smaller model s
 import re
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,6 +18,7 @@ from espalier.graph.labels import Ids
 from espalier.graph.trace import Example, arguments, evaluating
 
 _SIZE = re.compile(r"head|dim|chan|width|size|feat|embed|hidden|inner|group|plane|filter|^n[fx]$")
+_PADDED = re.compile(r"pad|before|after|front|back|left|right|lead|trail")
 _OTHER = re.compile(r"kernel|stride|pad|dilat|window|shift|patch|drop|max|min|batch|input_res|grid")
 
 
@@ -31,23 +33,42 @@ def attribute_edits(
     """Integer attributes of the modules at ``places`` that equal an axis's old size.
 
     Only attributes named like a width or a number of heads, and only where the old size has a
-    single new one. The proof decides whether they were the right ones.
+    single new one. Numbers of channels padded before and after an axis are told apart by the order
+    in which the module holds them. The proof decides whether they were the right ones.
     """
     edits: dict[tuple[str, str], AttributeEdit] = {}
     new_sizes: dict[str, dict[int, set[int]]] = {}
     for place in places:
+        if "pad" in place.op:
+            edits |= _amounts(model, place, gone)
+            continue
         for old, new in place.sizes(gone):
             new_sizes.setdefault(place.module, {}).setdefault(old, set()).add(new)
     for path, sizes in new_sizes.items():
-        for name, value in vars(model.get_submodule(path)).items():
-            if type(value) is not int or len(sizes.get(value, ())) != 1:
-                continue
-            if not _SIZE.search(name) or _OTHER.search(name):
+        for name, value in _integers(model, path).items():
+            if len(sizes.get(value, ())) != 1 or not _SIZE.search(name) or _OTHER.search(name):
                 continue
             after = next(iter(sizes[value]))
             edit = AttributeEdit(module=path, name=name, before=value, after=after)
             edits[path, name] = edit
     return tuple(edits.values())
+
+
+def _amounts(model: nn.Module, place: Place, gone: Ids) -> dict[tuple[str, str], AttributeEdit]:
+    """The first attribute that equals the first amount padded, the next for the second."""
+    held = {n: v for n, v in _integers(model, place.module).items() if _PADDED.search(n)}
+    edits = {}
+    for classes in place.classes:
+        name = next((n for n, value in held.items() if value == len(classes)), None)
+        if name is not None:
+            before, after = held.pop(name), int((~np.isin(classes, gone)).sum())
+            edit = AttributeEdit(module=place.module, name=name, before=before, after=after)
+            edits[place.module, name] = edit
+    return {key: edit for key, edit in edits.items() if edit.after != edit.before}
+
+
+def _integers(model: nn.Module, path: str) -> dict[str, int]:
+    return {n: v for n, v in vars(model.get_submodule(path)).items() if type(v) is int}
 
 
 def failing_module(model: nn.Module, example: Example) -> tuple[str, str] | None:

@@ -17,14 +17,15 @@ class CifarBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.added = outputs - inputs
+        self.stride = stride
+        self.before = (outputs - inputs) // 2
+        self.after = outputs - inputs - self.before
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, H/stride, W/stride)."""
-        shortcut = x
-        if self.added:
-            before = self.added // 2
-            shortcut = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, before, self.added - before))
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        if self.before or self.after:
+            shortcut = F.pad(shortcut, (0, 0, 0, 0, self.before, self.after))
         x = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(x)) + shortcut)
 

@@ -33,14 +33,40 @@ def spatial(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
 
 
 def pad(ctx: Context, a: Arguments) -> Value:
-    """Padded axes become fixed; the others pass."""
+    """Channels padded with a constant: new channels that are that constant, before and after.
+
+    A channel axis that is cropped, or padded with copies of itself, is fixed.
+    """
     value = ctx.canonical(a["self"])
-    amounts = list(a["pad"])
-    ends = [d for d in range(len(amounts) // 2) if amounts[2 * d] or amounts[2 * d + 1]]
-    value = ctx.fix(value, [value.rank - 1 - d for d in ends], "padded by a literal amount")
-    if a.get("mode", "constant") == "constant":
-        value = forget(value) if a.get("value") else _zeros_only(value)
+    given = list(a["pad"])
+    amounts = {value.rank - 1 - i: tuple(given[2 * i : 2 * i + 2]) for i in range(len(given) // 2)}
+    ends = {d: ends for d, ends in amounts.items() if any(ends)}
+    fill = float(a.get("value") or 0.0)
+    constant = a.get("mode", "constant") == "constant"
+    odd = [d for d, both in ends.items() if not constant or min(both) < 0]
+    value = ctx.fix(value, odd, "cropped by a literal amount, or padded with copies")
+    channels = [d for d in ends if value.factor(d) is not None]
+    if constant and len(channels) < len(ends):
+        value = forget(value) if fill else _zeros_only(value)
+    for dim in channels:
+        value = _lengthened(ctx, value, dim, ends[dim], fill)
     return replace(value, shape=ctx.shape, data=None)
+
+
+def _lengthened(ctx: Context, value: Value, dim: int, ends: tuple[int, ...], fill: float) -> Value:
+    """New channels at both ends of an axis, equal to ``fill`` at every position."""
+    value = ctx.isolate(value, dim, "padded in a joint axis")
+    factor = value.factor(dim)
+    if factor is None:
+        return value
+    before, after = (axis_factor(0, ctx.labels.fresh(n), np.full(n, fill)) for n in ends)
+    ctx.site(*(Value(shape=f.labels.shape, factors=(f,)) for f in (before, after)))
+    parts = (before, factor, after)
+    joined = axis_factor(
+        dim, np.concatenate([f.labels for f in parts]), np.concatenate([f.const for f in parts])
+    )
+    shape = tuple(sum(ends) + s if d == dim else s for d, s in enumerate(value.shape))
+    return replace(value, shape=shape, factors=(*_without(value, factor).factors, joined))
 
 
 def pixel_shuffle(ctx: Context, a: Arguments) -> Value:

@@ -53,7 +53,13 @@ class CheckpointError(RunError):
 
 
 class RunFolderError(RunError):
-    """A run folder that is in use or cannot be written."""
+    """A run folder that is in use, damaged or cannot be written."""
+
+
+class WrongFolderError(RunFolderError):
+    """Not a run where one was asked for, or not empty where a new one was."""
+
+    exit_status = 2
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

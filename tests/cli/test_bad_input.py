@@ -99,9 +99,9 @@ COMMANDS = {
         r"'slr' is asked for twice",
     ),
     "no seeds": (["compare", "RECIPE", "--seeds", "0"], 2, r"seeds"),
-    "report on no run": (["report", "."], 1, r"not a run"),
-    "report on nothing": (["report", "nowhere"], 1, r"nowhere"),
-    "measure no run": (["measure", "."], 1, r"not a run"),
+    "report on no run": (["report", "."], 2, r"not a run"),
+    "report on nothing": (["report", "nowhere"], 2, r"nowhere"),
+    "measure no run": (["measure", "."], 2, r"not a run"),
 }
 
 
@@ -168,7 +168,7 @@ def finished(espalier, recipe) -> Path:
 
 def test_a_folder_is_never_overwritten_and_never_taken_by_two(espalier, finished, recipe, place):
     run = ("--out", "run")
-    refused(espalier("prune", finished, *run), 1, r"run: already holds a run; resume it")
+    refused(espalier("prune", finished, *run), 2, r"run: already holds a run; resume it")
 
     other = recipe("other.yaml", pretrain=None, retrain=None, training__epochs=5)
     refused(espalier("prune", other, *run, "--resume"), 2, r"training\.epochs was 1 and is now 5")
@@ -179,7 +179,7 @@ def test_a_folder_is_never_overwritten_and_never_taken_by_two(espalier, finished
 
     (place / "mine").mkdir()
     (place / "mine/thesis.txt").write_text("years of work")
-    refused(espalier("prune", finished, "--out", "mine"), 1, r"holds other files \(thesis\.txt\)")
+    refused(espalier("prune", finished, "--out", "mine"), 2, r"holds other files \(thesis\.txt\)")
     assert sorted(p.name for p in (place / "mine").iterdir()) == ["thesis.txt"]
 
 

@@ -79,7 +79,7 @@ def test_what_is_no_run_is_refused(espalier, place):
     (place / "empty").mkdir()
     for subject, words in (("empty", "not a run"), ("nowhere", "no such folder")):
         answer = espalier("compact", subject)
-        assert answer.status == 1
+        assert answer.status == 2
         assert words in answer.err
 
 
@@ -99,7 +99,7 @@ def test_the_artefact_is_exported_and_the_runtime_computes_the_same(pruned, espa
     monkeypatch.chdir(pruned)
     assert espalier("compact", "run", "--out", "elsewhere.espalier").status == 0
     answer = espalier("export", "elsewhere.espalier")
-    assert answer.status == 1  # the folder it lies in is no run
+    assert answer.status == 2  # the folder it lies in is no run
     assert "not a run" in answer.err
     answer = espalier("export", "elsewhere.espalier", "--run", "run", "--json")
     assert answer.status == 0, answer.err

@@ -1,7 +1,7 @@
 """Compare: several methods on the same model, data order, epochs, cadence, evaluator and seeds."""
 
+from espalier._interval import Interval, interval
 from espalier.compare.contest import Contestant, contestants
-from espalier.compare.interval import Interval, interval
 from espalier.compare.result import ComparisonResult, Row
 from espalier.compare.running import run_comparison
 

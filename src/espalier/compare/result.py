@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from espalier._interval import Interval, interval
 from espalier.compare.contest import DENSE, Contestant
-from espalier.compare.interval import Interval, interval
 
 CONVENTION = "conv_fc_weights"
 STAGES = ("dense", "hard_pruned", "hard_pruned_bn", "retrained")

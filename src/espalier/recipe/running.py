@@ -117,7 +117,7 @@ def reopened(folder: Path | str) -> tuple[Job, nn.Module]:
     """The job of a run folder, and its model with the weights the run ended with.
 
     Raises:
-        RunFolderError: Not a run.
+        WrongFolderError: Not a run.
         RequestError: The run has not ended.
     """
     record = read_run(folder)

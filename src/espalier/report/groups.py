@@ -5,26 +5,16 @@ comes out (seed, title, checkpoints) are left out.
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from espalier._interval import Interval, interval
 from espalier.report.numbers import finite
 from espalier.report.runs import Run
 
 _NOT_SETTINGS = {"seed", "title", "compare", "checkpoint"}
-_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mean:
-    """A mean over seeds and the half-width of its Student-t 95 % interval (``None`` for n = 1)."""
-
-    value: float
-    half_width: float | None
-    n: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +42,7 @@ class Group:
         method, _, rest = self.label.partition(" · ")
         return f"{method} ({rest.replace(' · ', ', ')})" if rest else method
 
-    def mean(self, of: Callable[[Run], Any]) -> Mean | None:
+    def mean(self, of: Callable[[Run], Any]) -> Interval | None:
         """Mean and interval of a quantity over the runs that have it."""
         return mean([of(run) for run in self.runs])
 
@@ -75,30 +65,13 @@ class Comparison:
         return list(dict.fromkeys(group.method for group in self.groups))
 
 
-def mean(values: Sequence[Any]) -> Mean | None:
-    r"""Mean of the finite values with its Student-t 95 % interval over seeds.
-
-    .. math:: \bar x \pm t_{0.975,\,n-1}\, s/\sqrt n
+def mean(values: Sequence[Any]) -> Interval | None:
+    """Mean of the finite values with its interval.
 
     >>> mean([0.98, 0.99, None])
-    Mean(value=0.985, half_width=0.06353, n=2)
+    Interval(mean=0.985, half_width=0.06353, values=(0.98, 0.99))
     """
-    known = [number for number in map(finite, values) if number is not None]
-    if not known:
-        return None
-    n, centre = len(known), math.fsum(known) / len(known)
-    if n == 1:
-        return Mean(value=centre, half_width=None, n=1)
-    spread = math.sqrt(math.fsum((x - centre) ** 2 for x in known) / (n - 1))
-    return Mean(value=centre, half_width=round(_t(n - 1) * spread / math.sqrt(n), 12), n=n)
-
-
-def _t(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t: a table, then Cornish and Fisher's expansion."""
-    if freedom <= len(_T_95):
-        return _T_95[freedom - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    return interval([number for number in map(finite, values) if number is not None])
 
 
 def compare(runs: Sequence[Run]) -> Comparison:

@@ -177,7 +177,8 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     """Reads one run folder, finished or not.
 
     Raises:
-        RunFolderError: no such folder, not a run, or a file in it is damaged.
+        WrongFolderError: no such folder, or not a run.
+        RunFolderError: a file in it is damaged.
     """
     record = read_record(Path(path))
     kinds = [event["event"] for event in record.events]

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from espalier._interval import Interval
 from espalier.report import numbers
 from espalier.report.figures import Key
 from espalier.report.figures.certificate import relative_violation
-from espalier.report.groups import Comparison, Group, Mean, mean
+from espalier.report.groups import Comparison, Group, mean
 from espalier.report.numbers import MISSING, finite
 from espalier.report.runs import DENSE, Json, Run
 
@@ -71,7 +72,7 @@ def level_field(comparison: Comparison, keys: Sequence[Key]) -> Table:
             uncut = group.method == DENSE and stage.startswith("hard_pruned")
             row.append(_accuracy(means, index, competing * (stage != "dense"), uncut))
         row += [
-            Cell(text=text(found.value) if (found := means[index]) else MISSING)
+            Cell(text=text(found.mean) if (found := means[index]) else MISSING)
             for _, means, text in columns
         ]
         rows.append([*row, Cell(text=_outcomes(group))])
@@ -83,16 +84,16 @@ def level_field(comparison: Comparison, keys: Sequence[Key]) -> Table:
 
 
 def _accuracy(
-    means: Sequence[Mean | None], index: int, competing: Sequence[int], uncut: bool
+    means: Sequence[Interval | None], index: int, competing: Sequence[int], uncut: bool
 ) -> Cell:
     own = means[index]
     if own is None:
         return Cell(text=MISSING)
-    rivals = [m.value for i in competing if (m := means[i]) is not None]
+    rivals = [m.mean for i in competing if (m := means[i]) is not None]
     note = "" if not own.half_width else f"± {100 * own.half_width:.2f}"
     note += " uncut" * uncut
-    strong = index in competing and len(rivals) > 1 and own.value == max(rivals)
-    return Cell(text=numbers.percent(own.value), note=note, strong=strong)
+    strong = index in competing and len(rivals) > 1 and own.mean == max(rivals)
+    return Cell(text=numbers.percent(own.mean), note=note, strong=strong)
 
 
 def _outcomes(group: Group) -> str:

@@ -42,7 +42,7 @@ def lead(comparison: Comparison) -> str:
     for group in groups:
         found = group.mean(lambda run: run.final("hard_pruned"))
         if found is not None and group.method != DENSE:
-            ranked.append((found.value, group.phrase))
+            ranked.append((found.mean, group.phrase))
     n = sum(len(group.runs) for group in groups)
     what = f"{n} runs in {len(groups)} settings."
     if len(groups) == 1:

@@ -24,7 +24,8 @@ def write_report(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[
 
     Raises:
         RequestError: no runs, or the ``report`` extra is not installed.
-        RunFolderError: a folder that is not a run, or a file of a run that is damaged.
+        WrongFolderError: a folder that is not a run.
+        RunFolderError: a file of a run that is damaged.
         RunError: the page cannot be written.
     """
     missing = [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]

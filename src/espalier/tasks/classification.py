@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from espalier._modes import evaluating
 from espalier.data import Augment, ImageSet
 from espalier.errors import RequestError
 
@@ -144,14 +145,8 @@ class Classification:
         infinite. Labels are not smoothed. Every module's training mode is restored, also when the
         model raises.
         """
-        modes = [(module, module.training) for module in model.modules()]
-        model.eval()
-        try:
-            with torch.inference_mode():
-                return self._evaluate(model)
-        finally:
-            for module, training in modes:
-                module.training = training
+        with evaluating(model), torch.inference_mode():
+            return self._evaluate(model)
 
     def _evaluate(self, model: nn.Module) -> dict[str, float]:
         loss_fn = self.loss_fn or F.cross_entropy

@@ -6,6 +6,7 @@ from itertools import islice
 import torch
 from torch import nn
 
+from espalier._modes import evaluating
 from espalier.pruning import Pruning
 from espalier.tasks import Task
 from espalier.training.batchnorm import batchnorms, reestimated
@@ -48,12 +49,7 @@ def probe_of(model: nn.Module, task: Task) -> Callable[[], float]:
 
     @torch.no_grad()
     def probe() -> float:
-        modes = [(module, module.training) for module in model.modules()]
-        model.eval()
-        try:
+        with evaluating(model):
             return float(task.loss(model, batch))
-        finally:
-            for module, training in modes:
-                module.training = training
 
     return probe

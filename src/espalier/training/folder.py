@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
-from espalier.errors import RunFolderError
+from espalier.errors import RunFolderError, WrongFolderError
 from espalier.training.atomic import TEMPORARY, replacing, write_bytes
 from espalier.training.record import FORMAT, VERSION, Event, plain, read_events, read_run
 
@@ -42,8 +42,8 @@ class RunFolder:
         notes: What is to be found again after a resume; saved with every checkpoint.
 
     Raises:
-        RunFolderError: In use by another process; holds a run and ``resume`` is false; holds
-            something else; cannot be written.
+        WrongFolderError: Holds a run and ``resume`` is false, or holds something else.
+        RunFolderError: In use by another process; cannot be written.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -164,10 +164,10 @@ def _begin(path: Path, resume: bool) -> None:
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be made a run folder: {error.strerror}") from error
     if "config.json" in names and not resume:
-        raise RunFolderError(f"{path}: already holds a run; resume it, or give another folder")
+        raise WrongFolderError(f"{path}: already holds a run; resume it, or give another folder")
     if names - {"lock", "recipe.yaml"} and "config.json" not in names:
         some = ", ".join(sorted(names)[:3])
-        raise RunFolderError(f"{path}: holds other files ({some}); give a new or an empty folder")
+        raise WrongFolderError(f"{path}: holds other files ({some}); give a new or an empty folder")
     if "config.json" in names:
         read_run(path)
 

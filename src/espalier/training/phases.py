@@ -91,7 +91,8 @@ def prune_run(
 
     Raises:
         NonFiniteError: The loss became NaN or infinite; ``result.json`` says so too.
-        RunFolderError: The folder is in use, holds something else, or the disk is full.
+        WrongFolderError: The folder holds something else.
+        RunFolderError: The folder is in use, or the disk is full.
         CheckpointError: The run cannot be resumed from its checkpoints.
     """
     with RunFolder(folder, resume=resume) as run:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from espalier.errors import RunFolderError
+from espalier.errors import RunFolderError, WrongFolderError
 
 FORMAT = "espalier-run"
 VERSION = 1
@@ -44,16 +44,17 @@ def read_run(path: Path | str) -> RunRecord:
     """Read a run folder, finished or not, without locking it.
 
     Raises:
-        RunFolderError: No such folder; not a run; of another version; a file in it is damaged.
+        WrongFolderError: No such folder, or not a run.
+        RunFolderError: A run of another version; a file in it is damaged.
     """
     path = Path(path)
     if not path.is_dir():
-        raise RunFolderError(f"{path}: there is no such folder; give the folder of a run")
+        raise WrongFolderError(f"{path}: there is no such folder; give the folder of a run")
     if not (path / "config.json").is_file():
-        raise RunFolderError(f"{path}: not a run, for it has no config.json; give a run's folder")
+        raise WrongFolderError(f"{path}: not a run, for it has no config.json; give a run's folder")
     config = _mapping(path / "config.json", "json")
     if config.get("format") != FORMAT:
-        raise RunFolderError(f"{path}: its config.json is not that of a run; give a run's folder")
+        raise WrongFolderError(f"{path}: its config.json is not that of a run; give a run's folder")
     if config.get("version") != VERSION:
         raise RunFolderError(
             f"{path}: a run of format version {config.get('version')!r}, and this Espalier reads "

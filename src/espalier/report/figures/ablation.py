@@ -60,7 +60,7 @@ def _draw(
     for group in groups:
         centre = group.mean(lambda run: run.final("hard_pruned"))
         if centre is not None and group.value in place:
-            points.append((place[group.value], 100 * centre.value, centre.half_width))
+            points.append((place[group.value], 100 * centre.mean, centre.half_width))
     if not points:
         return False
     points.sort(key=lambda point: point[0])

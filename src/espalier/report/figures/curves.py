@@ -49,7 +49,7 @@ def curves(comparison: Comparison, styles: Sequence[Style]) -> list[Drawing]:
     """Every curve the runs have: accuracy if cut now, accuracy as it is, loss, retraining."""
     groups = comparison.groups
     dense = mean([run.final("dense") for group in groups for run in group.runs])
-    level = None if dense is None else dense.value
+    level = None if dense is None else dense.mean
     drawings = []
     if len(groups) == 1:
         kinds = zip(_KINDS, _ONE_RUN_STYLES, strict=True)
@@ -124,9 +124,9 @@ def _series(
         label=label,
         style=style,
         epochs=epochs,
-        middle=[m.value for m in means],
-        low=[None if m.half_width is None else m.value - m.half_width for m in means],
-        high=[None if m.half_width is None else m.value + m.half_width for m in means],
+        middle=[m.mean for m in means],
+        low=[None if m.half_width is None else m.mean - m.half_width for m in means],
+        high=[None if m.half_width is None else m.mean + m.half_width for m in means],
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from espalier.artifact import load, save
     from espalier.certificate import Certificate, Outcome
-    from espalier.compaction import compact
+    from espalier.compaction import compact, purify
     from espalier.metrics import Activations, AdamMoment, Fisher, Identity
     from espalier.planning import Plan, plan
     from espalier.pruning import Pruning
@@ -52,13 +52,14 @@ __all__ = [
     "fit",
     "load",
     "plan",
+    "purify",
     "save",
 ]
 
 _HOMES = {
     "espalier.artifact": ("load", "save"),
     "espalier.certificate": ("Certificate", "Outcome"),
-    "espalier.compaction": ("compact",),
+    "espalier.compaction": ("compact", "purify"),
     "espalier.metrics": ("Activations", "AdamMoment", "Fisher", "Identity"),
     "espalier.planning": ("Plan", "plan"),
     "espalier.pruning": ("Pruning",),

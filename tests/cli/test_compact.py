@@ -128,3 +128,20 @@ def test_latency_sets_dense_masked_and_compact_side_by_side(pruned, espalier, mo
 def test_latency_of_no_run_is_refused(espalier, recipe):
     assert "give its folder" in espalier("measure", recipe(), "--latency").err
     assert "give --latency too" in espalier("measure", recipe(), "--compile").err
+
+
+@pytest.mark.slow
+def test_purification_is_guarded_by_training_images_and_recorded(pruned, espalier, monkeypatch):
+    monkeypatch.chdir(pruned)
+    asked = ("compact", "run", "--purify", "--guard", "0.05", "--out", "pure.espalier")
+    answer = espalier(*asked)
+    assert answer.status == 0, answer.err
+    assert "guard: accuracy on 160 training images" in answer.out
+    assert "test set: accuracy" in answer.out
+    said = json.loads(espalier(*asked, "--json").out)["purification"]
+    assert said["score"]["before"] - said["score"]["after"] <= 0.05
+    before, after = (said["counts"][when]["conv_only"] for when in ("before", "after"))
+    assert before["total"] == after["total"] == 25_500
+    assert after["nonzero"] <= before["nonzero"]
+    assert artifact.inspect(pruned / "pure.espalier").provenance["purification"] == said
+    assert espalier("compact", "run", "--purify", "--guard", "-1").status == 2

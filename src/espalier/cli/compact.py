@@ -37,25 +37,47 @@ def compact(
     multiple: Annotated[
         int, typer.Option("--multiple", min=1, help="Widths stay divisible by it.")
     ] = 1,
+    purify: Annotated[
+        bool,
+        typer.Option("--purify", help="First set to zero what is weak, as far as --guard allows."),
+    ] = False,
+    guard: Annotated[
+        float,
+        typer.Option("--guard", min=0.0, help="How much accuracy --purify may cost, a fraction."),
+    ] = 0.001,
     as_json: AsJson = False,
 ) -> None:
     """Remove what zeros made irrelevant, prove that the rest computes the same, and save it."""
     from espalier.artifact import save
+    from espalier.cli._purify import purified
     from espalier.compaction import compact as compacted
     from espalier.recipe.running import reopened
     from espalier.training.record import plain
 
     job, model = reopened(run)
     file = out or run / "compact.espalier"
+    pure = purified(job, model, guard) if purify else None
+    model = model if pure is None else pure.found.model
     found = compacted(model, job.task.example_input, real_batches(job.task), multiple=multiple)
     metrics = plain(job.task.evaluate(found.model))
-    save(file, found, job.plan, metrics, {"recipe": dict(job.content)})
+    purification = {} if pure is None else {"purification": pure.to_dict()}
+    save(file, found, job.plan, metrics, {"recipe": dict(job.content), **purification})
     if as_json:
         print_json(
-            {**_plain(found, model), "metrics": metrics, "run": str(run), "artefact": str(file)}
+            {
+                **_plain(found, model),
+                **purification,
+                "metrics": metrics,
+                "run": str(run),
+                "artefact": str(file),
+            }
         )
         return
     screen = console()
+    if pure is not None:
+        screen.print(pure.found.table(title=f"{run}, purified"))
+        for line in pure.remarks():
+            print(line)
     screen.print(_table(found, model, title=str(run)))
     for line in remarks(found, job.plan):
         print(line)

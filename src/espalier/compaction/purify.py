@@ -11,11 +11,12 @@ import torch
 from rich.table import Table
 from torch import nn
 
+from espalier._modes import evaluating
 from espalier.compaction.fixed_point import Layers, judged, purified
 from espalier.compaction.purification import Reading, Thresholds, weak_as_empty
 from espalier.errors import RequestError
 from espalier.graph.groups import ChannelGraph
-from espalier.graph.trace import Example, channel_graph, evaluating
+from espalier.graph.trace import Example, channel_graph
 from espalier.measure import SparsityReport, counts
 
 Evaluate = Callable[[nn.Module], float]

@@ -14,7 +14,8 @@ set                    unit                                    fits
 ``Blocks(h, w)``       h × w of the matrix (O, I·prod(k))      h divides O, w the rest
 =====================  ======================================  =========================
 
-``Shared`` is one budget over several tensors: their units compete.
+``Shared`` is one budget over several tensors: their units compete. ``Levels(bits)`` says which values the
+weights that stay may have: it quantises.
 """
 
 from espalier.sets._names import NAMES, parse
@@ -26,6 +27,7 @@ from espalier.sets.filters import Filters
 from espalier.sets.filters_and_columns import FiltersAndColumns
 from espalier.sets.kernel_patterns import KernelPatterns
 from espalier.sets.kernels import Kernels
+from espalier.sets.levels import Levels
 from espalier.sets.n_of_m import NOfM
 from espalier.sets.shared import Shared
 from espalier.sets.unstructured import Unstructured
@@ -40,6 +42,7 @@ __all__ = [
     "GroupSet",
     "KernelPatterns",
     "Kernels",
+    "Levels",
     "NOfM",
     "Set",
     "Shared",

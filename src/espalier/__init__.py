@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from espalier.metrics import Activations, AdamMoment, Fisher, Identity
     from espalier.planning import Plan, plan
     from espalier.pruning import Pruning
+    from espalier.quantisation import Freezing, SparseAndQuantised, quantise_plan, search_bits
     from espalier.solvers import (
         ADMM,
         SLR,
@@ -38,6 +39,7 @@ __all__ = [
     "Constant",
     "Cubic",
     "Fisher",
+    "Freezing",
     "GeometricRho",
     "Gradual",
     "Identity",
@@ -47,13 +49,16 @@ __all__ = [
     "Plan",
     "Pruning",
     "Rounds",
+    "SparseAndQuantised",
     "StagedRho",
     "compact",
     "fit",
     "load",
     "plan",
     "purify",
+    "quantise_plan",
     "save",
+    "search_bits",
 ]
 
 _HOMES = {
@@ -63,6 +68,7 @@ _HOMES = {
     "espalier.metrics": ("Activations", "AdamMoment", "Fisher", "Identity"),
     "espalier.planning": ("Plan", "plan"),
     "espalier.pruning": ("Pruning",),
+    "espalier.quantisation": ("Freezing", "SparseAndQuantised", "quantise_plan", "search_bits"),
     "espalier.solvers": (
         *("ADMM", "SLR", "Constant", "Cubic", "GeometricRho", "Gradual", "OneShot", "Penalty"),
         *("Rounds", "StagedRho"),
@@ -72,7 +78,17 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = {
     *("artifact", "budgets", "certificate", "data", "errors", "masks", "measure", "metrics"),
-    *("models", "planning", "pruning", "report", "sets", "solvers", "tasks", "training"),
+    *(
+        "models",
+        "planning",
+        "pruning",
+        "quantisation",
+        "report",
+        "sets",
+        "solvers",
+        "tasks",
+        "training",
+    ),
     *("compaction", "graph"),
 }
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +19,55 @@ from espalier._types import Weights
 from espalier.certificate import Certificate, LayerUpdate, Update, certify
 from espalier.errors import NonFiniteError, RequestError
 from espalier.masks import hold_
-from espalier.planning import Plan
 from espalier.solvers import Conditions, Solver, State
 from espalier.solvers._algebra import difference, norms, penalty_terms
 from espalier.solvers._storage import Packed
+
+
+class Target(Protocol):
+    """Where the weights shall go: a ``Plan``, a ``Quantisation``, or both at once."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The constrained parameters, in the model's order."""
+        ...
+
+    @property
+    def density(self) -> float:
+        """Fraction of their weights that may stay."""
+        ...
+
+    @property
+    def held(self) -> Mapping[str, Tensor]:
+        """Masks of the zeros that are held from the beginning; by parameter name."""
+        ...
+
+    def check(self, model: nn.Module) -> None:
+        """Raise unless the model has the parameters."""
+        ...
+
+    def support(
+        self, weights: Weights, metrics: Weights | None = None, slack: float = 0.0
+    ) -> dict[str, Tensor]:
+        """Boolean masks of the nearest point, opened by the slack."""
+        ...
+
+    def project(
+        self, weights: Weights, metrics: Weights | None = None, slack: float = 0.0
+    ) -> dict[str, Tensor]:
+        """The nearest point, opened by the slack."""
+        ...
+
+    def contains(self, weights: Weights) -> bool:
+        """Whether a cut would change nothing."""
+        ...
 
 
 @dataclass(frozen=True)
 class _Constraint:
     """The plan at one update: :class:`espalier.solvers.Constraint`."""
 
-    plan: Plan
+    plan: Target
     diagonal: Mapping[str, Tensor] | None
     metric: Mapping[str, Tensor] | None
     slack: float
@@ -47,7 +85,7 @@ class Pruning:
 
     Args:
         model: The model being trained; its parameters are looked up by name at every step.
-        plan: Which set and keep each parameter has.
+        plan: Which set and keep each parameter has; or a :class:`~espalier.quantisation.Quantisation`.
         solver: ``SLR``, ``ADMM``, ``Penalty``, ``Gradual`` or ``OneShot``.
         optimizer: Needed by the metric ``AdamMoment`` and by ``decoupled`` solvers, which read its
             moments and learning rates.
@@ -61,7 +99,7 @@ class Pruning:
     def __init__(
         self,
         model: nn.Module,
-        plan: Plan,
+        plan: Target,
         solver: Solver,
         optimizer: torch.optim.Optimizer | None = None,
         steps: int | None = None,
@@ -87,7 +125,8 @@ class Pruning:
         self._loss_sum: Tensor | float = 0.0
         self._loss_count = 0
         self._gauge = solver.metric.gauge(model, plan.names, optimizer)
-        self._store(solver.init(self._weights(), self._constraint()))
+        state = solver.init(self._weights(), self._constraint())
+        self._store(replace(state, held=dict(plan.held)))
 
     # ---- what a training loop calls -------------------------------------------------------------
 
@@ -145,8 +184,9 @@ class Pruning:
     @torch.no_grad()
     def hard_prune_(self) -> None:
         """W ← Π_S(W) for good; from here on the zeros are held and nothing pulls."""
-        masks = self._final_constraint().support(self._weights())
-        self._hold_from_now_(masks)
+        weights, constraint = self._weights(), self._final_constraint()
+        self._write_(constraint.project(weights))
+        self._hold_from_now_(constraint.support(weights))
 
     @torch.no_grad()
     def penalty(self) -> float:
@@ -177,8 +217,9 @@ class Pruning:
     def _record(
         self, w: Weights, old: State, new: State, conditions: Conditions, loss: float
     ) -> Update:
-        z = new.z or {n: torch.where(mask, w[n], 0) for n, mask in new.held.items()}
-        z = z or self._constraint().project(w)  # one-shot keeps neither; a cut would take the rest
+        z = new.z or self._constraint().project(
+            w
+        )  # some solvers keep none; a cut would take the rest
         nothing = dict.fromkeys(w, 0.0)
         size = norms(w)
         violation = norms(difference(w, z)) or nothing
@@ -252,7 +293,9 @@ class Pruning:
     def _cut(self) -> dict[str, Tensor]:
         weights = self._weights()
         if self._settled:
-            return {n: torch.where(self.masks[n], weights[n], 0) for n in weights}
+            return self.plan.project(
+                {n: torch.where(self.masks[n], weights[n], 0) for n in weights}
+            )
         return self._final_constraint().project(weights)
 
     @torch.no_grad()

@@ -69,6 +69,11 @@ class Plan:
         return sum(row.nonzeros for row in rows) / max(1, sum(row.numel for row in rows))
 
     @property
+    def held(self) -> Mapping[str, Tensor]:
+        """No zero is held before the first update: any weight may still be among those that stay."""
+        return {}
+
+    @property
     def macs(self) -> int | None:
         """Dense multiply-accumulates of the model for one sample; ``None`` when not measured."""
         if any(entry.macs is None for entry in self.entries.values()):

@@ -5,7 +5,6 @@ level by level; the free ones are trained on and make up for the error; at the e
 distance q of a tensor's levels is fixed at the start: what is frozen lies on it.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -184,8 +183,8 @@ class Freezing:
 
     @torch.no_grad()
     def _advance_if_due(self) -> None:
-        due = self.rounds if not self.steps else math.ceil(self._count * self.rounds / self.steps)
-        while self._round < min(self.rounds, max(1, due)):
+        due = 1 + self._count * self.rounds // self.steps if self.steps else self.rounds
+        while self._round < min(self.rounds, due):
             self._round += 1
             w, z = self._weights(), self._nearest()
             self._fix_(

@@ -91,9 +91,7 @@ def test_rounds_come_at_equal_intervals_and_each_takes_its_part():
     model, optimizer, freezing = begin(bits=1, steps=8, rounds=4, fraction=0.5)
     shares = [freezing.frozen]
     train(model, optimizer, 8, lambda: shares.append(freezing.frozen))
-    changes = [
-        step for step, (a, b) in enumerate(pairwise(shares), 1) if a < b
-    ]
+    changes = [step for step, (a, b) in enumerate(pairwise(shares), 1) if a < b]
     assert changes == [2, 4, 6]
     survivors = sum(int(m.sum()) for m in freezing.plan.masks.values())
     assert 0.5 <= shares[0] <= 0.5 + 4 / survivors  # rounded up on each of four levels

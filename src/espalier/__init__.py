@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from espalier.certificate import Certificate, Outcome
     from espalier.compaction import compact, purify
     from espalier.metrics import Activations, AdamMoment, Fisher, Identity
+    from espalier.packing import pack, unpack
     from espalier.planning import Plan, plan
     from espalier.pruning import Pruning
     from espalier.quantisation import Freezing, SparseAndQuantised, quantise_plan, search_bits
@@ -54,11 +55,13 @@ __all__ = [
     "compact",
     "fit",
     "load",
+    "pack",
     "plan",
     "purify",
     "quantise_plan",
     "save",
     "search_bits",
+    "unpack",
 ]
 
 _HOMES = {
@@ -66,6 +69,7 @@ _HOMES = {
     "espalier.certificate": ("Certificate", "Outcome"),
     "espalier.compaction": ("compact", "purify"),
     "espalier.metrics": ("Activations", "AdamMoment", "Fisher", "Identity"),
+    "espalier.packing": ("pack", "unpack"),
     "espalier.planning": ("Plan", "plan"),
     "espalier.pruning": ("Pruning",),
     "espalier.quantisation": ("Freezing", "SparseAndQuantised", "quantise_plan", "search_bits"),
@@ -78,18 +82,8 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = {
     *("artifact", "budgets", "certificate", "data", "errors", "masks", "measure", "metrics"),
-    *(
-        "models",
-        "planning",
-        "pruning",
-        "quantisation",
-        "report",
-        "sets",
-        "solvers",
-        "tasks",
-        "training",
-    ),
-    *("compaction", "graph"),
+    *("models", "planning", "pruning", "quantisation", "report", "sets", "solvers", "tasks"),
+    *("compaction", "graph", "packing", "training"),
 }
 
 

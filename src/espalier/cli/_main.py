@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from espalier import __version__
-from espalier.cli import compact, compare, export, lists, measure, plan, prune, report
+from espalier.cli import compact, compare, export, lists, measure, pack, plan, prune, report
 from espalier.cli._output import StoppedError, fail
 from espalier.errors import EspalierError, nearest
 
@@ -63,6 +63,8 @@ app.command("prune")(prune.prune)
 app.command("compare")(compare.compare)
 app.command("compact")(compact.compact)
 app.command("export")(export.export)
+app.command("pack")(pack.pack)
+app.command("unpack")(pack.unpack)
 app.command("report")(report.report)
 app.command("measure")(measure.measure)
 app.command("methods")(lists.methods)

@@ -1,0 +1,99 @@
+"""The packed file: pruned and quantised weights in as few bytes as they need, and back bit for bit.
+
+Positions are a bitmask, a relative index or entropy-coded; values are raw, of a table, or levels of
+one distance, and entropy-coded where that is smaller: whichever is cheapest, tensor by tensor.
+Nothing is lost and nothing is pickled; a damaged or hostile file is refused.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from espalier.errors import CheckpointError
+from espalier.packing.accounting import PackedTensor, Packing
+from espalier.packing.container import from_bytes, to_bytes
+from espalier.packing.values import patterns
+from espalier.training.atomic import write_bytes
+
+__all__ = ["PackedTensor", "Packing", "differing", "pack", "unpack"]
+
+LIMIT = 1 << 30
+"""Bytes that unpacked tensors may take in memory unless more are allowed."""
+
+
+def pack(path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor]) -> Packing:
+    """Write weights into a small file, and say where each of its bits went.
+
+    Zeros cost little, few distinct values cost little, and what repeats costs nothing; weights that
+    are neither sparse nor quantised stay about as large as they are. The same weights give the same
+    bytes. With ``pip install 'espalier[pack]'`` streams are entropy-coded where that is smaller;
+    such a file needs it to be read.
+
+    Args:
+        path: Usually with the suffix ``.packed``; replaced all at once.
+        model: A module (its state dictionary is packed), or tensors by name.
+
+    Raises:
+        RequestError: A tensor without plain values, or of a dtype that is not packed.
+        RunFolderError: The file cannot be written.
+
+    Source: Han et al. 2016, "Deep Compression", §2 and 3 (relative index, codebook, entropy coding);
+    Ren et al. 2019, "ADMM-NN" (levels of one distance, the counting).
+
+    Example:
+        >>> import tempfile, torch
+        >>> weight = torch.zeros(100, 100)
+        >>> weight.view(-1)[::97] = 0.25
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     packing = pack(Path(folder) / "w.packed", {"weight": weight})
+        ...     same = torch.equal(unpack(Path(folder) / "w.packed")["weight"], weight)
+        >>> same, packing.file_bytes < 200
+        (True, True)
+    """
+    tensors = model.state_dict() if isinstance(model, nn.Module) else model
+    content, packing = to_bytes(tensors)
+    write_bytes(Path(path), content)
+    return packing
+
+
+def unpack(path: str | os.PathLike[str], *, limit: int = LIMIT) -> dict[str, Tensor]:
+    """The weights of a packed file, by name, on the CPU, bit for bit as they were packed.
+
+    Tensors that were one when they were packed are equal, and are tensors of their own.
+
+    Args:
+        path: What :func:`pack` wrote.
+        limit: Bytes that the tensors may take in memory; a few bytes of a file can claim any number.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, hostile, of another version, or its tensors
+            are larger than the limit.
+        RequestError: It is entropy-coded and ``espalier[pack]`` is not installed.
+    """
+    path = Path(path)
+    try:
+        return from_bytes(path.read_bytes(), limit)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def differing(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
+    """The names whose tensors are not the same in dtype, shape and every bit, or are missing.
+
+    >>> import torch
+    >>> differing({"w": torch.tensor(0.0)}, {"w": torch.tensor(-0.0)})
+    ['w']
+    """
+    return [
+        name
+        for name in {**before, **after}
+        if name not in before
+        or name not in after
+        or before[name].dtype != after[name].dtype
+        or before[name].shape != after[name].shape
+        or not bool((patterns(before[name]) == patterns(after[name])).all())
+    ]

@@ -58,6 +58,10 @@ class Target(Protocol):
         """The nearest point, opened by the slack."""
         ...
 
+    def implied(self, masks: Weights, parameters: Weights) -> dict[str, Tensor]:
+        """Masks of what the zeros of the nearest point make irrelevant in all parameters."""
+        ...
+
     def contains(self, weights: Weights) -> bool:
         """Whether a cut would change nothing."""
         ...
@@ -169,14 +173,17 @@ class Pruning:
                 self._settle_()
             else:
                 self._update()
-        hold_(self._parameters(), self.masks)
+        self._hold_()
 
     @contextmanager
     def hard_pruned(self) -> Iterator[None]:
         """The model as if cut now; the weights come back, bit for bit, on exit."""
-        saved = {name: p.detach().clone() for name, p in self._parameters().items()}
+        parameters = dict(self.model.named_parameters())
+        masks = self._masks_of_cut()
+        saved = {name: parameters[name].detach().clone() for name in masks}
         try:
-            self._write_(self._cut())
+            self._write_(self._projected())
+            hold_(parameters, masks)
             yield
         finally:
             self._write_(saved)
@@ -184,9 +191,9 @@ class Pruning:
     @torch.no_grad()
     def hard_prune_(self) -> None:
         """W ← Π_S(W) for good; from here on the zeros are held and nothing pulls."""
-        weights, constraint = self._weights(), self._final_constraint()
-        self._write_(constraint.project(weights))
-        self._hold_from_now_(constraint.support(weights))
+        masks = self._masks_of_cut()
+        self._write_(self._projected())
+        self._hold_from_now_(masks)
 
     @torch.no_grad()
     def penalty(self) -> float:
@@ -246,13 +253,17 @@ class Pruning:
         return self._slack_at(self._count) == 0.0  # never before the budget has closed
 
     def _settle_(self) -> None:
-        self._hold_from_now_(self._final_constraint().support(self._weights()))
+        self._hold_from_now_(self._masks_of_cut())
 
     def _hold_from_now_(self, masks: dict[str, Tensor]) -> None:
         self._settled = True
         self._gauge.close()
         self._store(State(held=masks))
-        hold_(self._parameters(), self.masks)
+        self._hold_()
+
+    def _hold_(self) -> None:
+        if self.masks:
+            hold_(dict(self.model.named_parameters()), self.masks)
 
     def _pull_decoupled_(self) -> None:
         """W ← argmin ⟨Λ, W − Z⟩ + ρ/2 ‖W − Z‖² + ‖W − W_now‖²/(2 lr): the pull as one implicit step.
@@ -287,21 +298,25 @@ class Pruning:
             moved=moved,
         )
 
-    def _final_constraint(self) -> _Constraint:
-        return self._constraint(slack=0.0)
-
-    def _cut(self) -> dict[str, Tensor]:
+    def _projected(self) -> dict[str, Tensor]:
+        """Π_S(W) at the plan's own budget; of the weights that are held, once there are such."""
         weights = self._weights()
         if self._settled:
-            return self.plan.project(
-                {n: torch.where(self.masks[n], weights[n], 0) for n in weights}
-            )
-        return self._final_constraint().project(weights)
+            weights = {n: torch.where(self.masks[n], w, 0) for n, w in weights.items()}
+        return self._constraint(slack=0.0).project(weights)
+
+    def _masks_of_cut(self) -> dict[str, Tensor]:
+        """Masks of Π_S(W), and of what its zeros make irrelevant."""
+        if self._settled:
+            return self.masks
+        masks = self._constraint(slack=0.0).support(self._weights())
+        return masks | self.plan.implied(masks, dict(self.model.named_parameters()))
 
     @torch.no_grad()
     def _write_(self, values: Weights) -> None:
-        for name, parameter in self._parameters().items():
-            parameter.copy_(values[name])
+        parameters = dict(self.model.named_parameters())
+        for name, value in values.items():
+            parameters[name].copy_(value)
 
     def _slack_at(self, count: int) -> float:
         if self.steps is None:

@@ -1,7 +1,6 @@
 """From a model and one figure to a plan."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import floor
 
 import torch
 from torch import nn
@@ -12,9 +11,11 @@ from espalier.budgets.global_magnitude import units_kept
 from espalier.budgets.patterns import matching
 from espalier.errors import BudgetError, NonFiniteError
 from espalier.measure import Example, LayerCosts, layer_costs
+from espalier.planning._channels import Request, macs_limit, plan_channels
+from espalier.planning._couple import is_structured
 from espalier.planning._plan import Plan
 from espalier.planning._select import Selection, select
-from espalier.planning.entry import Entry, Skipped
+from espalier.planning.entry import Entry, with_macs
 from espalier.sets import Set, Shared, Unstructured
 
 Allocation = Callable[[Mapping[str, budgets.Layer], float], dict[str, Keep] | Shared]
@@ -34,6 +35,8 @@ def plan(
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
     example_input: Example | None = None,
+    multiple: int = 1,
+    minimum: int = 1,
 ) -> Plan:
     r"""Decide what each parameter of a model may keep, from one figure.
 
@@ -58,7 +61,13 @@ def plan(
         include: names or globs to prune instead of all convolution and linear weights; a glob
             selects among those, a full name selects whatever it names.
         exclude: names or globs to leave dense.
-        example_input: one batch, to measure MACs.
+        example_input: one batch, to measure MACs and to find which channels are tied together. With
+            it, ``Filters``, ``Channels`` and ``FiltersAndColumns`` take whole channels out of the
+            model: filters tied by a residual add share one choice, biases, γ and β go with them, the
+            last layer's outputs stay, and every figure counts what will be left of the compact
+            model, met to within one channel. Without it each tensor is pruned by itself.
+        multiple: widths of pruned layers stay divisible by it (or whole); coupled channels only.
+        minimum: filters that every pruned layer keeps at least; coupled channels only.
 
     Returns:
         The plan: entries in the model's order, and every other parameter with a reason.
@@ -84,6 +93,23 @@ def plan(
     chosen = select(model, which, wanted, _patterns(exclude or (), "exclude"), source[1])
     costs = None if example_input is None else layer_costs(model, example_input)
     layers = _layers(model, chosen, costs)
+    if (
+        example_input is not None
+        and costs is not None
+        and any(is_structured(layer.set) for layer in layers.values())
+    ):
+        if allocation is not budgets.uniform:
+            raise BudgetError(
+                "coupled channels are allotted by keep= or one fraction of every layer; leave "
+                "allocation= out, or example_input= to prune every tensor by itself"
+            )
+        request = Request(density=figure, macs=macs, keep=keep, multiple=multiple, minimum=minimum)
+        return plan_channels(model, chosen, request, costs, example_input)
+    if (multiple, minimum) != (1, 1):
+        raise BudgetError(
+            f"multiple={multiple}, minimum={minimum} are widths of coupled channels; give them with "
+            "set=Filters() (or Channels, FiltersAndColumns) and example_input="
+        )
     if figure is not None:
         allotted = allocation(layers, figure)
     elif keep is not None:
@@ -171,8 +197,7 @@ def _for_macs(
 ) -> dict[str, Keep] | Shared:
     if costs is None or macs is None:
         raise BudgetError("macs= needs example_input=, one batch as the model takes it")
-    is_fraction = isinstance(macs, float) and macs <= 1.0
-    limit = floor(macs * costs.total) if is_fraction else floor(macs)
+    limit = macs_limit(macs, costs)
     fixed = costs.total - sum(layer.macs or 0 for layer in layers.values())
     if allocation is budgets.shared:
         return budgets.shared_macs(layers, limit, fixed=fixed)
@@ -206,24 +231,11 @@ def _assemble(
         )
         for name, layer in layers.items()
     }
-    skipped = [_with_macs(row, costs) for row in chosen.skipped]
+    skipped = [with_macs(row, costs) for row in chosen.skipped]
     return Plan(
         entries=entries,
         shared=shared,
         skipped=tuple(skipped),
         between_activations=0 if costs is None else costs.between_activations,
         notes=() if costs is None else costs.warnings,
-    )
-
-
-def _with_macs(row: Skipped, costs: LayerCosts | None) -> Skipped:
-    if costs is None or row.name not in costs:
-        return row
-    cost = costs[row.name].macs
-    return Skipped(
-        name=row.name,
-        shape=row.shape,
-        reason=row.reason,
-        layer_kind=row.layer_kind,
-        macs=cost,
     )

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from itertools import groupby
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,15 +13,20 @@ from espalier._types import Keep
 from espalier.errors import CheckpointError, RunFolderError, UnknownNameError, nearest
 from espalier.measure import LayerKind
 from espalier.planning.entry import Entry, Skipped, named
-from espalier.sets import Shared, parse
+from espalier.sets import Along, Coupled, Shared, parse
+from espalier.sets.coupled import STAYS
 
 if TYPE_CHECKING:
     from espalier.planning._plan import Plan
 
 VERSION = 1
-_TOP = ("espalier_plan", "parameters", "shared", "skipped", "between_activations", "notes")
+_TOP = (
+    "espalier_plan", "parameters", "shared", "coupled", "skipped", "between_activations", "notes"
+)  # fmt: skip
 _ENTRY = ("shape", "set", "keep", "layer_kind", "macs")
-_SKIPPED = ("shape", "reason", "layer_kind", "macs")
+_SKIPPED = ("shape", "reason", "layer_kind", "macs", "left")
+_COUPLED = ("groups", "members", "implied", "columns")
+_LONGEST = 1 << 24  # indices of an axis that a file may ask for
 _SHARED = ("set", "costs", "limit", "minimum")
 T = TypeVar("T")
 
@@ -38,6 +44,8 @@ def to_dict(plan: "Plan") -> dict[str, Any]:
             "limit": plan.shared.limit,
             "minimum": plan.shared.minimum,
         }
+    if plan.coupled is not None:
+        data["coupled"] = _coupled_dict(plan.coupled)
     if plan.between_activations:
         data["between_activations"] = plan.between_activations
     if plan.notes:
@@ -61,6 +69,7 @@ def fields_of(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "entries": {str(name): _entry(str(name), row) for name, row in rows.items()},
         "shared": None if data.get("shared") is None else _shared(data["shared"]),
+        "coupled": None if data.get("coupled") is None else _coupled(data["coupled"]),
         "skipped": tuple(_skipped(str(name), row) for name, row in skipped.items()),
         "between_activations": _count(data.get("between_activations", 0), "between_activations"),
         "notes": tuple(str(note) for note in _list(data.get("notes", []), "notes")),
@@ -108,7 +117,8 @@ def _skipped_dict(skipped: Skipped) -> dict[str, Any]:
     row: dict[str, Any] = {"shape": list(skipped.shape), "reason": skipped.reason}
     if skipped.layer_kind is not None:
         row["layer_kind"] = str(skipped.layer_kind)
-    return row if skipped.macs is None else row | {"macs": skipped.macs}
+    more = {"macs": skipped.macs, "left": skipped.left}
+    return row | {key: value for key, value in more.items() if value is not None}
 
 
 def _entry(name: str, row: object) -> Entry:
@@ -136,6 +146,7 @@ def _skipped(name: str, row: object) -> Skipped:
         reason=str(_required(row, "reason", name)),
         layer_kind=_optional(row, "layer_kind", _kind, name),
         macs=_optional(row, "macs", _count, name),
+        left=_optional(row, "left", _count, name),
     )
 
 
@@ -151,6 +162,78 @@ def _shared(row: object) -> Shared:
             _count(_required(row, "limit", "shared"), "limit"),
             _count(row.get("minimum", 1), "minimum"),
         )
+
+
+def _coupled_dict(coupled: Coupled) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "groups": [list(pair) for pair in zip(coupled.keep, coupled.sizes, strict=True)],
+        "members": {name: _along_dict(along) for name, along in coupled.members.items()},
+        "implied": {
+            name: [_along_dict(along) for along in alongs]
+            for name, alongs in coupled.implied.items()
+        },
+    }
+    return data | ({"columns": dict(coupled.columns)} if coupled.columns else {})
+
+
+def _along_dict(along: Along) -> dict[str, Any]:
+    """Units as runs [first, count, each]: ``each`` indices of every one of ``count`` units."""
+    runs: list[list[int]] = []
+    for unit, group in groupby(along.units):
+        each = len(list(group))
+        last = runs[-1] if runs else None
+        if last is not None and unit >= 0 and last[0] >= 0 and last[2] == each:
+            if unit == last[0] + last[1]:
+                last[1] += 1
+                continue
+        runs.append([unit, 1, each])
+    return {"axis": along.axis, "units": runs}
+
+
+def _coupled(row: object) -> Coupled:
+    row = _mapping(row, "coupled")
+    _known(row, _COUPLED, "coupled")
+    groups = [
+        _counts(pair, 2, "coupled: groups")
+        for pair in _list(_required(row, "groups", "coupled"), "coupled: groups")
+    ]
+    members = _mapping(_required(row, "members", "coupled"), "coupled: members")
+    implied = _mapping(row.get("implied", {}), "coupled: implied")
+    columns = _mapping(row.get("columns", {}), "coupled: columns")
+    with named("coupled"):
+        return Coupled(
+            sizes=tuple(size for _, size in groups),
+            keep=tuple(keep for keep, _ in groups),
+            members={str(name): _along(along, str(name)) for name, along in members.items()},
+            implied={
+                str(name): tuple(_along(one, str(name)) for one in _list(alongs, str(name)))
+                for name, alongs in implied.items()
+            },
+            columns={str(n): _count(k, f"{n}: columns") for n, k in columns.items()},
+        )
+
+
+def _along(row: object, name: str) -> Along:
+    row = _mapping(row, name)
+    _known(row, ("axis", "units"), name)
+    units: list[int] = []
+    for run in _list(_required(row, "units", name), f"{name}: units"):
+        stays = isinstance(run, list) and run[:1] == [STAYS]
+        first, count, each = _counts([0, *run[1:]] if stays else run, 3, f"{name}: units")
+        if len(units) + count * each > _LONGEST:
+            raise CheckpointError(
+                f"{name}: more than {_LONGEST:,} indices; this is no plan of ours"
+            )
+        for unit in range(first, first + count):
+            units += [STAYS if stays else unit] * each
+    return Along(_count(_required(row, "axis", name), f"{name}: axis"), tuple(units))
+
+
+def _counts(value: object, length: int, where: str) -> list[int]:
+    counts = [_count(n, where) for n in _list(value, where)]
+    if len(counts) != length:
+        raise CheckpointError(f"{where} holds {value!r}; it must be {length} counts")
+    return counts
 
 
 def _keep(value: object, name: str) -> Keep:

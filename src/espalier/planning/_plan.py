@@ -16,7 +16,7 @@ from espalier.errors import BudgetError, ShapeError, UnknownNameError, nearest
 from espalier.measure import Count, SparsityReport, tally
 from espalier.planning import _file, _table
 from espalier.planning.entry import Entry, Skipped, named
-from espalier.sets import Shared
+from espalier.sets import Coupled, Shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +29,14 @@ class Plan:
     Attributes:
         entries: by parameter name, in the model's order.
         shared: one budget over all entries instead of one keep each; ``None`` when there is none.
+        coupled: the units that run through all entries, for plans that take out whole channels;
+            ``None`` when every tensor is pruned by itself.
         skipped: the parameters left dense, and why.
         between_activations: MACs for one sample of products without weights (attention).
         notes: what the measurement of MACs could not see, a sentence each.
 
     Raises:
-        BudgetError: no entries, or a shared budget over other tensors than the entries.
+        BudgetError: no entries, or a shared budget, or coupled units, over other tensors than they.
 
     Example:
         >>> from espalier.planning import plan
@@ -46,6 +48,7 @@ class Plan:
 
     entries: Mapping[str, Entry]
     shared: Shared | None = None
+    coupled: Coupled | None = None
     skipped: tuple[Skipped, ...] = field(default=())
     between_activations: int = 0
     notes: tuple[str, ...] = field(default=())
@@ -56,6 +59,9 @@ class Plan:
         if self.shared is not None and set(self.shared.costs) != set(self.entries):
             odd = sorted(set(self.shared.costs) ^ set(self.entries))[0]
             raise BudgetError(f"{odd}: in the shared budget or in the entries, but not in both")
+        if self.coupled is not None and set(self.coupled.members) != set(self.entries):
+            odd = sorted(set(self.coupled.members) ^ set(self.entries))[0]
+            raise BudgetError(f"{odd}: in the coupled units or in the entries, but not in both")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,7 +72,7 @@ class Plan:
     def density(self) -> float:
         """Fraction of the selected tensors' weights that may stay."""
         rows = self.entries.values()
-        return sum(row.nonzeros for row in rows) / max(1, sum(row.numel for row in rows))
+        return sum(self.left(row) for row in rows) / max(1, sum(row.numel for row in rows))
 
     @property
     def held(self) -> Mapping[str, Tensor]:
@@ -87,13 +93,26 @@ class Plan:
         dense = self.macs
         if dense is None:
             return None
-        return dense - sum((e.macs or 0) - (e.macs_left or 0) for e in self.entries.values())
+        rows: list[Entry | Skipped] = [*self.entries.values(), *self.skipped]
+        return dense - sum((row.macs or 0) - (self.macs_of(row) or 0) for row in rows)
+
+    def left(self, row: Entry | Skipped) -> int:
+        """How many weights of a parameter stay, what channels that go take along left out."""
+        if self.coupled is not None and isinstance(row, Entry):
+            return self.coupled.left(row.name, row.shape)
+        return row.nonzeros
+
+    def macs_of(self, row: Entry | Skipped) -> int | None:
+        """Multiply-accumulates of the weights of a parameter that stay, one sample."""
+        return None if row.macs is None else row.macs * self.left(row) // max(1, row.numel)
 
     def counts(self) -> SparsityReport:
         """What the plan will leave, by counting convention; the parameters left dense count whole."""
         rows: dict[str, Entry | Skipped] = {**self.entries}
         rows |= {row.name: row for row in self.skipped if row.layer_kind is not None}
-        layers = {name: Count(total=row.numel, nonzero=_left(row)) for name, row in rows.items()}
+        layers = {
+            name: Count(total=row.numel, nonzero=self.left(row)) for name, row in rows.items()
+        }
         kinds = {name: kind for name, row in rows.items() if (kind := row.layer_kind) is not None}
         return tally(layers, kinds, self.names)
 
@@ -120,6 +139,9 @@ class Plan:
         if self.shared is not None:
             shapes = {name: entry.shape for name, entry in self.entries.items()}
             return self.shared.opened(slack, shapes).support(given, metrics)
+        if self.coupled is not None:
+            shapes = {name: entry.shape for name, entry in self.entries.items()}
+            return self.coupled.opened(slack, shapes).support(given, metrics)
         masks = {}
         for name, entry in self.entries.items():
             with named(name):
@@ -141,7 +163,22 @@ class Plan:
         given = {name: self._weight(weights, name) for name in self.entries}
         if self.shared is not None:
             return self.shared.contains(given)
+        if self.coupled is not None:
+            return self.coupled.contains(given)
         return all(e.set.contains(given[name], e.keep) for name, e in self.entries.items())
+
+    def implied(self, masks: Weights, parameters: Weights) -> dict[str, Tensor]:
+        """Masks of further parameters: what multiplies the zeros of channels that go.
+
+        Args:
+            masks: of the entries, from :meth:`support`.
+            parameters: all of the model's, by name; only their shapes matter.
+        """
+        if self.coupled is None:
+            return {}
+        shapes = {name: parameters[name].shape for name in self.coupled.implied}
+        found = self.coupled.implied_masks(masks, shapes)
+        return {name: mask & masks[name] if name in masks else mask for name, mask in found.items()}
 
     def check(self, model: nn.Module) -> None:
         """Raise unless the model has every parameter to prune, in the planned shape.
@@ -204,7 +241,3 @@ class Plan:
         if tuple(w.shape) != shape:
             raise ShapeError(f"{name}: shape {tuple(w.shape)} but the plan was made for {shape}")
         return w
-
-
-def _left(row: Entry | Skipped) -> int:
-    return row.nonzeros if isinstance(row, Entry) else row.numel

@@ -24,19 +24,21 @@ def render(plan: "Plan") -> Table:
     for header in ("keep / units", "density", "MACs", "MACs left"):
         table.add_column(header, justify="right")
     for entry in plan.entries.values():
+        if plan.coupled is not None and len(entry.shape) < 2:
+            continue  # biases, γ, β: as their layer
         table.add_row(
             entry.name,
             _dims(entry.shape),
             set_name(entry.set),
             f"{_amount(entry.keep)} / {_amount(entry.units)}",
-            f"{entry.nonzeros / max(1, entry.numel):.4f}",
+            f"{plan.left(entry) / max(1, entry.numel):.4f}",
             _macs(entry.macs),
-            _macs(entry.macs_left),
+            _macs(plan.macs_of(entry)),
         )
     table.add_section()
     by_reason = sorted(plan.skipped, key=lambda row: _first(plan, row.reason))
     for reason, group in groupby(by_reason, key=lambda row: row.reason):
-        _add_skipped(table, reason, list(group))
+        _add_skipped(plan, table, reason, list(group))
     table.add_section()
     for convention, count in plan.counts():
         left = f"{count.nonzero:,} / {count.total:,}"
@@ -64,6 +66,9 @@ def set_name(which: Set) -> str:
 
 
 def _title(plan: "Plan") -> str:
+    if plan.coupled is not None:
+        units = f"{sum(plan.coupled.keep):,} of {sum(plan.coupled.sizes):,} channels"
+        return f"Plan: {units} stay, in {len(plan.coupled.sizes)} groups that share a choice"
     if plan.shared is None:
         return "Plan"
     return (
@@ -74,7 +79,9 @@ def _title(plan: "Plan") -> str:
 
 def _remarks(plan: "Plan") -> list[str]:
     """Which runtime can use each set, and what the measurement could not see."""
-    sets = dict.fromkeys(entry.set for entry in plan.entries.values())
+    coupled = plan.coupled is not None
+    rows = [entry for entry in plan.entries.values() if len(entry.shape) > 1 or not coupled]
+    sets = dict.fromkeys(entry.set for entry in rows)
     said = [f"{set_name(which)}: {usable_by(which)}." for which in sets]
     if plan.macs is None:
         said.append("MACs are not known; give example_input= to measure them.")
@@ -85,20 +92,20 @@ def _first(plan: "Plan", reason: str) -> int:
     return next(i for i, row in enumerate(plan.skipped) if row.reason == reason)
 
 
-def _add_skipped(table: Table, reason: str, rows: list[Skipped]) -> None:
+def _add_skipped(plan: "Plan", table: Table, reason: str, rows: list[Skipped]) -> None:
     """A row each, or one row for many of the same reason."""
-    if len(rows) <= _FEW:
+    if len(rows) <= _FEW or any(row.left is not None for row in rows):
         for row in rows:
-            macs = _macs(row.macs)
-            cells = row.name, _dims(row.shape), reason, "", "1.0000", macs, macs
-            table.add_row(*cells, style="dim")
+            density = f"{row.nonzeros / max(1, row.numel):.4f}"
+            cells = row.name, _dims(row.shape), reason, "", density
+            table.add_row(*cells, _macs(row.macs), _macs(plan.macs_of(row)), style="dim")
         return
     names = f"{rows[0].name} … {rows[-1].name}"
     weights = sum(row.numel for row in rows)
     known = [row.macs for row in rows if row.macs is not None]
     macs = _macs(sum(known) if known else None)
-    cells = names, f"{len(rows)} tensors", reason, f"{weights:,} weights", "1.0000", macs, macs
-    table.add_row(*cells, style="dim")
+    tensors = f"{len(rows)} tensors", reason, f"{weights:,} weights", "1.0000"
+    table.add_row(names, *tensors, macs, macs, style="dim")
 
 
 def _dims(shape: tuple[int, ...]) -> str:

@@ -1,11 +1,11 @@
 """The rows of a plan: what a parameter may keep, or why it is left dense."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from espalier._types import Keep
 from espalier.errors import EspalierError
-from espalier.measure import LayerKind
+from espalier.measure import LayerCosts, LayerKind
 from espalier.sets import Set
 
 
@@ -79,6 +79,7 @@ class Skipped:
         reason: "bias", "normalisation", "excluded by 'fc*'", "shared with 'x'" …
         layer_kind: kind of the layer it belongs to; ``None`` for an alias, which counts nowhere.
         macs: multiply-accumulates for one sample; ``None`` when not measured.
+        left: weights that stay, where channels that go take some along; ``None``: all.
     """
 
     name: str
@@ -86,11 +87,24 @@ class Skipped:
     reason: str
     layer_kind: LayerKind | None = None
     macs: int | None = None
+    left: int | None = None
 
     @property
     def numel(self) -> int:
         """How many weights the tensor has."""
         return prod(self.shape)
+
+    @property
+    def nonzeros(self) -> int:
+        """How many weights may be nonzero."""
+        return self.numel if self.left is None else self.left
+
+
+def with_macs(row: Skipped, costs: LayerCosts | None) -> Skipped:
+    """The same row with what it costs, where that was measured."""
+    if costs is None or row.name not in costs:
+        return row
+    return replace(row, macs=costs[row.name].macs)
 
 
 class named:  # noqa: N801 - reads as a statement

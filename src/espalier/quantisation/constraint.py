@@ -92,6 +92,10 @@ class Quantisation:
                 found[name] = levels.project(weights[name], (metrics or {}).get(name), mask)
         return found
 
+    def implied(self, masks: Weights, parameters: Weights) -> dict[str, Tensor]:
+        """Nothing: what is zero already stays so."""
+        return {}
+
     def contains(self, weights: Weights) -> bool:
         """Whether the pruned weights are zero and the others on levels."""
         return all(
@@ -209,6 +213,10 @@ class SparseAndQuantised:
             with named(name):
                 pruned[name] = levels.project(pruned[name], (metrics or {}).get(name))
         return pruned
+
+    def implied(self, masks: Weights, parameters: Weights) -> dict[str, Tensor]:
+        """As :meth:`Plan.implied`."""
+        return self.plan.implied(masks, parameters)
 
     def contains(self, weights: Weights) -> bool:
         """Whether the tensors are within the plan and their nonzeros on levels."""

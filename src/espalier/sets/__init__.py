@@ -14,8 +14,9 @@ set                    unit                                    fits
 ``Blocks(h, w)``       h × w of the matrix (O, I·prod(k))      h divides O, w the rest
 =====================  ======================================  =========================
 
-``Shared`` is one budget over several tensors: their units compete. ``Levels(bits)`` says which values the
-weights that stay may have: it quantises.
+``Shared`` is one budget over several tensors: their units compete. ``Coupled`` units run through
+several tensors, and live or go as one. ``Levels(bits)`` says which values the weights that stay may
+have: it quantises.
 """
 
 from espalier.sets._names import NAMES, parse
@@ -23,6 +24,7 @@ from espalier.sets._set import GroupSet, Set
 from espalier.sets.blocks import Blocks
 from espalier.sets.channels import Channels
 from espalier.sets.columns import Columns
+from espalier.sets.coupled import Along, Coupled
 from espalier.sets.filters import Filters
 from espalier.sets.filters_and_columns import FiltersAndColumns
 from espalier.sets.kernel_patterns import KernelPatterns
@@ -34,9 +36,11 @@ from espalier.sets.unstructured import Unstructured
 
 __all__ = [
     "NAMES",
+    "Along",
     "Blocks",
     "Channels",
     "Columns",
+    "Coupled",
     "Filters",
     "FiltersAndColumns",
     "GroupSet",

@@ -12,7 +12,10 @@ from espalier import artifact, models
 FILTERS = {
     "model": "lenet5",
     "data": {"name": "digits", "limit_train": 160, "limit_test": 70},
-    "plan": {"density": 0.25, "set": "filters", "exclude": ["fc2.weight"]},
+    "plan": {
+        "set": "filters",
+        "keep": {"conv1.weight": 5, "conv2.weight": 12, "fc1.weight": 125},
+    },
     "solver": {"method": "oneshot"},
     "training": {"epochs": 1, "batch_size": 32},
 }

@@ -67,7 +67,7 @@ def plan(
             last layer's outputs stay, and every figure counts what will be left of the compact
             model, met to within one channel. Without it each tensor is pruned by itself.
         multiple: widths of pruned layers stay divisible by it (or whole); coupled channels only.
-        minimum: filters that every pruned layer keeps at least; coupled channels only.
+        minimum: filters that stay at least of every group of tied ones; coupled channels only.
 
     Returns:
         The plan: entries in the model's order, and every other parameter with a reason.

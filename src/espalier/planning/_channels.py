@@ -60,7 +60,8 @@ def plan_channels(
     coupled = _allot(coupling, request, chosen, costs, shapes)
     notes = [*costs.warnings]
     notes += [
-        f"{op} at {at} is not understood: what it touches stays" for op, at in graph.unknown.items()
+        f"{op} in {at or 'the model itself'} is not understood: what it touches stays"
+        for op, at in graph.unknown.items()
     ]
     return Plan(
         entries={

@@ -54,7 +54,9 @@ def couple(model: nn.Module, graph: ChannelGraph, chosen: Selection) -> Coupling
         taken = {axis for axis, mine in constrained.items() if mine}
         reason = _refusal(group, own, chosen, parameters, taken)
         if reason is not None:
-            reasons |= {name: reason for name, axis in own if axis == _axis_of(chosen.sets.get(name))}
+            reasons |= {
+                name: reason for name, axis in own if axis == _axis_of(chosen.sets.get(name))
+            }
             continue
         for alike in _alike(group):
             first = sum(sizes)

@@ -130,6 +130,8 @@ def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
             include=section.include,
             exclude=section.exclude or None,
             example_input=task.example_input,
+            multiple=section.multiple,
+            minimum=section.minimum,
             **figures,
         )
     finally:

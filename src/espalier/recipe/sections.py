@@ -121,6 +121,10 @@ class PlanSection(Part):
     """Globs of parameter names to prune; by default the weights of convolutions and linear layers."""
     exclude: list[str] = Field(default_factory=list)
     """Globs of parameter names to leave dense."""
+    multiple: Count = 1
+    """Widths stay divisible by it; for filters, channels, and filters and columns."""
+    minimum: Count = 1
+    """Filters that stay at least of every group of tied ones; for the same sets."""
 
     @property
     def figures(self) -> dict[str, Any]:

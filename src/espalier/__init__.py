@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from espalier.artifact import load, save
     from espalier.certificate import Certificate, Outcome
     from espalier.compaction import compact, purify
+    from espalier.latency_budget import plan_for_latency
     from espalier.metrics import Activations, AdamMoment, Fisher, Identity
     from espalier.packing import pack, unpack
     from espalier.planning import Plan, plan
@@ -57,6 +58,7 @@ __all__ = [
     "load",
     "pack",
     "plan",
+    "plan_for_latency",
     "purify",
     "quantise_plan",
     "save",
@@ -68,6 +70,7 @@ _HOMES = {
     "espalier.artifact": ("load", "save"),
     "espalier.certificate": ("Certificate", "Outcome"),
     "espalier.compaction": ("compact", "purify"),
+    "espalier.latency_budget": ("plan_for_latency",),
     "espalier.metrics": ("Activations", "AdamMoment", "Fisher", "Identity"),
     "espalier.packing": ("pack", "unpack"),
     "espalier.planning": ("Plan", "plan"),
@@ -83,7 +86,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = {
     *("artifact", "budgets", "certificate", "data", "errors", "masks", "measure", "metrics"),
     *("models", "planning", "pruning", "quantisation", "report", "sets", "solvers", "tasks"),
-    *("compaction", "graph", "packing", "training"),
+    *("compaction", "graph", "latency_budget", "packing", "training"),
 }
 
 

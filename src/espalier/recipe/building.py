@@ -9,6 +9,7 @@ from torch import nn
 
 from espalier import budgets, data, models, tasks
 from espalier.errors import RecipeError
+from espalier.latency_budget import plan_for_latency
 from espalier.models import import_object
 from espalier.planning import Plan, plan
 from espalier.recipe.methods import cadence_in_steps
@@ -120,18 +121,26 @@ def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
         figures["keep"] = {
             n: tuple(k) if isinstance(k, list) else k for n, k in figures["keep"].items()
         }
+    wanted: dict[str, Any] = {
+        "set": section.set.build(),
+        "include": section.include,
+        "exclude": section.exclude or None,
+        "multiple": section.multiple,
+        "minimum": section.minimum,
+    }
     was_training = model.training
     model.eval()
     try:
+        if section.latency is not None:
+            threads = recipe.training.threads or 1
+            target = section.latency
+            found = plan_for_latency(model, task.example_input, target, threads=threads, **wanted)
+            return found.plan
         return plan(
             model,
-            set=section.set.build(),
             allocation=ALLOCATIONS[section.allocation],
-            include=section.include,
-            exclude=section.exclude or None,
             example_input=task.example_input,
-            multiple=section.multiple,
-            minimum=section.minimum,
+            **wanted,
             **figures,
         )
     finally:

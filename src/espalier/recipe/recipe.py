@@ -67,7 +67,7 @@ class Recipe(Part):
             got = " and ".join(given) if given else "none"
             raise PydanticCustomError(
                 "figures",
-                "plan: give exactly one of density, sparsity, compression, macs, keep; got {got}",
+                "plan: give exactly one of density, sparsity, compression, macs, latency, keep; got {got}",
                 {"got": got},
             )
         return self

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -101,7 +101,7 @@ class Data(Part):
 
 
 class PlanSection(Part):
-    """What may stay: exactly one of density, sparsity, compression, macs, keep."""
+    """What may stay: exactly one of density, sparsity, compression, macs, latency, keep."""
 
     density: Fraction | None = None
     """Fraction of the selected weights that stays, in (0, 1]."""
@@ -111,6 +111,9 @@ class PlanSection(Part):
     """Ratio of counts, before to after, ≥ 1."""
     macs: Annotated[float, Gt(0)] | None = None
     """Multiply-accumulates that stay: a count, or a fraction in (0, 1] of the dense ones."""
+    latency: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Seconds a call that stay, a fraction of the dense ones: measured here, in eager PyTorch, on one
+    image, with `training.threads`; for filters and channels."""
     keep: dict[str, KeepValue] | None = None
     """By parameter name or glob: a count of units, a density, or [filters, columns]."""
     set: SetChoice = Field(default_factory=lambda: SETS["unstructured"].model_validate({}))
@@ -128,8 +131,8 @@ class PlanSection(Part):
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Those of the five figures that were given."""
-        names = ("density", "sparsity", "compression", "macs", "keep")
+        """Those of the six figures that were given."""
+        names = ("density", "sparsity", "compression", "macs", "latency", "keep")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 

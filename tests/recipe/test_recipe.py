@@ -7,7 +7,7 @@ import yaml
 
 from espalier import metrics, solvers
 from espalier.errors import RecipeError
-from espalier.recipe import SOLVERS, _yaml, load, override, validate
+from espalier.recipe import SOLVERS, _yaml, building, load, override, validate
 from espalier.recipe.methods import (
     CONTINUATIONS,
     METRICS,
@@ -150,3 +150,39 @@ def test_a_setting_on_the_command_line_wins(tmp_path):
     recipe, content = load(path, ["training.lr=1e-2", "training.epochs=5"])
     assert (recipe.training.lr, recipe.training.epochs) == (0.01, 5)
     assert content["training"] == {"epochs": 5, "lr": 0.01}
+
+
+def test_a_quantise_section_becomes_what_the_run_takes():
+    content = {
+        "model": "lenet5", "data": "digits", "plan": {"density": 0.1}, "training": {"epochs": 2},
+        "quantise": {
+            "bits": {"*": 3, "conv1.weight": 4}, "epochs": 2, "lr": 5e-4,
+            "solver": {"admm": {"rho": 0.2, "cadence": "epoch"}},
+            "freeze": {"epochs": 3, "rounds": 5},
+        },
+    }  # fmt: skip
+    made = building.make_quantise(validate(content), steps_per_epoch=11)
+    assert made.bits == {"*": 3, "conv1.weight": 4}
+    assert (made.solver.rho, made.solver.cadence, made.solver.settle) == (0.2, 11, None)
+    assert made.solver.continuation.slack(0.0, 0.1) == 0.0
+    assert (made.training.epochs, made.training.lr) == (2, 5e-4)
+    assert (made.freeze.training.epochs, made.freeze.rounds, made.freeze.fraction) == (3, 5, 0.3)
+    searched = {**content, "quantise": {"epochs": 0, "search": {"guard": 0.01}}}
+    made = building.make_quantise(validate(searched), steps_per_epoch=11)
+    assert (made.bits.guard, made.bits.low, made.bits.high, made.freeze) == (0.01, 1, 8, None)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"epochs": 1}, "exactly one of bits, search; got neither"),
+        ({"epochs": 1, "bits": 2, "search": {}}, "got both"),
+        ({"epochs": 1, "bits": 0}, "quantise.bits"),
+        ({"epochs": 1, "bits": 2, "freez": {}}, "did you mean 'freeze'"),
+    ],
+)
+def test_a_quantise_section_that_says_nothing_clear_is_refused(section, message):
+    content = {"model": "lenet5", "data": "digits", "plan": {"density": 0.1},
+               "training": {"epochs": 2}, "quantise": section}  # fmt: skip
+    with pytest.raises(RecipeError, match=message):
+        validate(content)

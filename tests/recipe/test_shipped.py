@@ -20,6 +20,7 @@ NAMED = {
     "admm-eccv18-lenet5-mnist-71.2x": ("conv_fc_weights", 71.2, 6_050),
     "lenet5-mnist-85.2x": ("conv_fc_weights", 85.2, 5_050),
     "lenet5-mnist-300x": ("conv_fc_weights", 301.0, 1_430),
+    "lenet5-mnist-301x-3-bits": ("conv_fc_weights", 301.0, 1_430),
     "resnet20-cifar10-8.7x": ("all_nonbias", 8.7, None),
     "slr-ijcai21-resnet18-cifar10-8.71x": ("all_nonbias", 8.7, 1_282_227),
     "resnet20-cifar10-73pct-macs": ("conv_only", 1.4, 197_316),

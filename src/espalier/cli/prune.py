@@ -64,6 +64,8 @@ def summary(result: Mapping[str, Any], metric: str) -> str:
         ("hard_pruned", "hard-pruned"),
         ("hard_pruned_bn", "hard-pruned, BatchNorm re-estimated"),
         ("retrained", "retrained with the zeros held"),
+        ("quantised", "quantised"),
+        ("quantised_bn", "quantised, BatchNorm re-estimated"),
     ):
         if result.get(stage):
             lines.append(f"{metric}, {words}: {percent(result[stage][metric])}")
@@ -74,7 +76,16 @@ def summary(result: Mapping[str, Any], metric: str) -> str:
         f"compression: {shown} ({count['nonzero']:,} of {count['total']:,} weights of convolutions and "
         f"linear layers are left: the convention {CONVENTION})"
     )
+    if result.get("quantisation"):
+        lines.append(_bits(result["quantisation"]))
     return "\n".join(lines)
+
+
+def _bits(found: Mapping[str, Any]) -> str:
+    """How many bits the weights have, and what their values take."""
+    each = ", ".join(f"{name} {bits}" for name, bits in found["bits"].items())
+    size = found["data_bits"] / 8
+    return f"bits a weight: {each}; the values take {size:,.0f} bytes, indices not counted"
 
 
 def _command(recipe: Path, settings: list[str], folder: Path) -> str:

@@ -15,7 +15,8 @@ from espalier.planning import Plan, plan
 from espalier.recipe.methods import cadence_in_steps
 from espalier.recipe.recipe import Recipe, expanded
 from espalier.recipe.sections import Data, Training
-from espalier.solvers import Solver
+from espalier.solvers import Constant, Solver
+from espalier.training import FreezeGradually, Quantise, SearchBits
 from espalier.training import Training as FitTraining
 
 ALLOCATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
@@ -152,6 +153,34 @@ def make_solver(recipe: Recipe, steps_per_epoch: int) -> Solver:
     cadence = recipe.solver.model_dump()["cadence"]
     solver: Solver = recipe.solver.build(cadence=cadence_in_steps(cadence, steps_per_epoch))
     return solver
+
+
+def make_quantise(recipe: Recipe, steps_per_epoch: int) -> Quantise | None:
+    """How the survivors are quantised, if at all; its solver neither opens nor settles.
+
+    Raises:
+        RequestError: Settings that do not go together.
+    """
+    section = recipe.quantise
+    if section is None:
+        return None
+    cadence = cadence_in_steps(section.solver.model_dump()["cadence"], steps_per_epoch)
+    bits: Any = section.bits
+    if section.search is not None:
+        bits = SearchBits(**section.search.model_dump())
+    freeze = None
+    if section.freeze is not None:
+        freeze = FreezeGradually(
+            training=make_training(recipe, recipe.training.of(section.freeze)),
+            rounds=section.freeze.rounds,
+            fraction=section.freeze.fraction,
+        )
+    return Quantise(
+        bits=bits,
+        solver=section.solver.build(cadence=cadence, continuation=Constant(), settle=None),
+        training=make_training(recipe, recipe.training.of(section)),
+        freeze=freeze,
+    )
 
 
 def make_training(recipe: Recipe, phase: Training) -> FitTraining:

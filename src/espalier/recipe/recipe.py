@@ -23,6 +23,7 @@ from espalier.recipe.sections import (
     Model,
     Phase,
     PlanSection,
+    Quantise,
     Training,
 )
 
@@ -49,6 +50,8 @@ class Recipe(Part):
     """The training during which it is pruned."""
     retrain: Phase | None = None
     """Training after the cut with the zeros held."""
+    quantise: Quantise | None = None
+    """At the end, the weights that are left on few levels."""
     goal: float | None = None
     """End pruning, and then retraining, at the first evaluation whose cut metric reaches this, a fraction."""
     probe: bool = False
@@ -69,6 +72,16 @@ class Recipe(Part):
                 "figures",
                 "plan: give exactly one of density, sparsity, compression, macs, latency, keep; got {got}",
                 {"got": got},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bits_or_search(self) -> "Recipe":
+        section = self.quantise
+        if section is not None and (section.bits is None) == (section.search is None):
+            got = "both" if section.bits is not None else "neither"
+            raise PydanticCustomError(
+                "figures", "quantise: give exactly one of bits, search; got {got}", {"got": got}
             )
         return self
 

@@ -14,6 +14,7 @@ from espalier.planning import Plan
 from espalier.recipe.building import (
     make_model,
     make_plan,
+    make_quantise,
     make_solver,
     make_task,
     make_training,
@@ -21,8 +22,9 @@ from espalier.recipe.building import (
 )
 from espalier.recipe.environment import environment
 from espalier.recipe.recipe import Recipe, validate
+from espalier.recipe.sections import Phase
 from espalier.tasks import Classification
-from espalier.training import RunResult, build_optimizer, prune_run, read_run
+from espalier.training import RunResult, Training, build_optimizer, prune_run, read_run
 from espalier.training.atomic import write_bytes
 from espalier.training.record import OnEvent
 
@@ -61,6 +63,7 @@ class Job:
         model = make_model(recipe, classes=len(task.train.classes))
         plan = make_plan(recipe, model, task)
         make_solver(recipe, task.steps_per_epoch)
+        make_quantise(recipe, task.steps_per_epoch)
         for phase in (recipe.pretrain, recipe.retrain):
             make_training(recipe, recipe.training if phase is None else recipe.training.of(phase))
         build_optimizer(model.parameters(), make_training(recipe, recipe.training))
@@ -91,7 +94,10 @@ def run(
         text = yaml.safe_dump(dict(job.content), sort_keys=False, allow_unicode=True)
         write_bytes(path / "recipe.yaml", text.encode())
     training = recipe.training
-    phases = {"pretrain": recipe.pretrain, "retrain": recipe.retrain}
+
+    def settings(phase: Phase | None) -> Training | None:
+        return None if phase is None else make_training(recipe, training.of(phase))
+
     return prune_run(
         job.model,
         job.task,
@@ -99,6 +105,9 @@ def run(
         make_solver(recipe, job.task.steps_per_epoch),
         folder=path,
         prune=make_training(recipe, training),
+        pretrain=settings(recipe.pretrain),
+        retrain=settings(recipe.retrain),
+        quantise=make_quantise(recipe, job.task.steps_per_epoch),
         goal=recipe.goal,
         probe=recipe.probe,
         config={"recipe": recipe.settings(), "seed": training.seed, **environment()},
@@ -106,10 +115,6 @@ def run(
         checkpoint_every=recipe.checkpoint.steps,
         checkpoint_seconds=recipe.checkpoint.seconds,
         on_event=on_event,
-        **{
-            name: None if phase is None else make_training(recipe, training.of(phase))
-            for name, phase in phases.items()
-        },
     )
 
 

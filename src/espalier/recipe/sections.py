@@ -11,14 +11,17 @@ from espalier.recipe.methods import (
     OPTIMISERS,
     SCHEDULES,
     SETS,
+    SOLVERS,
     OptimiserChoice,
     ScheduleChoice,
     SetChoice,
+    SolverChoice,
 )
 
 Epochs = Annotated[int, Ge(0)]
 Fraction = Annotated[float, Gt(0), Le(1)]
 Count = Annotated[int, Ge(1)]
+Bits = Annotated[int, Ge(1), Le(16)]
 
 
 def _by_name(value: Any) -> Any:
@@ -149,6 +152,41 @@ class Phase(Part):
     """How the learning rate moves over the phase."""
     clip: Annotated[float, Gt(0)] | None = None
     """Largest Euclidean norm of the data gradient."""
+
+
+class SearchBits(Part):
+    """Find the bits of each layer by projecting alone, before any training towards them."""
+
+    guard: Annotated[float, Ge(0)] = 0.005
+    """The largest drop of the metric that the projection may cost, a fraction; training wins most of it back."""
+    low: Bits = 1
+    """The fewest bits tried."""
+    high: Bits = 8
+    """The most; all layers begin with them."""
+
+
+class Freeze(Phase):
+    """Put the weights on their levels part by part while the others train on."""
+
+    rounds: Count = 8
+    """How often a part is frozen, at equal intervals."""
+    fraction: Fraction = 0.3
+    """Of a level's free weights a round, the closest first."""
+
+
+class Quantise(Phase):
+    """Put what is left on few levels, zero not among them: exactly one of bits, search."""
+
+    bits: Bits | dict[str, Bits] | None = None
+    """log₂ of the number of levels: for all weights of convolutions and linear layers, or by parameter name or glob."""
+    search: SearchBits | None = None
+    """Find the bits of each layer instead; the accuracy it looks at is that of `data`'s test images."""
+    solver: SolverChoice = Field(
+        default_factory=lambda: SOLVERS["slr"].model_validate({"rho": 0.01, "step": 1e-3})
+    )
+    """By what dynamics the weights reach their levels; nothing is opened or settles here."""
+    freeze: Freeze | None = None
+    """Gradual freezing after that; without it what is not on its level is projected at once."""
 
 
 class Training(Part):

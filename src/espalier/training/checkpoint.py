@@ -19,9 +19,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from espalier.errors import CheckpointError
-from espalier.pruning import Pruning
 from espalier.training.checks import check_weights
 from espalier.training.folder import RunFolder
+from espalier.training.handle import Handle
 from espalier.training.tree import Tree, load_tree, save_tree
 
 LAST, PREVIOUS = "checkpoint.safetensors", "previous.safetensors"
@@ -70,7 +70,7 @@ class Parts:
     model: nn.Module
     optimizer: Optimizer
     scheduler: LRScheduler | None
-    pruning: Pruning | None
+    pruning: Handle | None
 
 
 class Saver:

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from espalier._modes import evaluating
-from espalier.pruning import Pruning
 from espalier.tasks import Task
 from espalier.training.batchnorm import batchnorms, reestimated
+from espalier.training.handle import Handle
 
 Metrics = dict[str, float]
 
@@ -17,7 +17,7 @@ CALIBRATION_BATCHES = 50
 """Of ``task.calibration()``, to re-estimate BatchNorm: enough for a mean, and soon done."""
 
 
-def evaluate_cut(model: nn.Module, task: Task, pruning: Pruning) -> tuple[Metrics, Metrics | None]:
+def evaluate_cut(model: nn.Module, task: Task, pruning: Handle) -> tuple[Metrics, Metrics | None]:
     """The metrics if the model were cut now, without and with BatchNorm re-estimated.
 
     Weights and BatchNorm statistics are afterwards what they were, bit for bit. The second is
@@ -32,7 +32,7 @@ def evaluate_cut(model: nn.Module, task: Task, pruning: Pruning) -> tuple[Metric
 
 
 def evaluate_now(
-    model: nn.Module, task: Task, pruning: Pruning | None
+    model: nn.Module, task: Task, pruning: Handle | None
 ) -> tuple[Metrics, Metrics | None, Metrics | None, Metrics]:
     """The metrics as it is, cut, cut with BatchNorm re-estimated, and those a goal looks at."""
     metrics = task.evaluate(model)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from espalier.pruning import Pruning
 from espalier.tasks import Task
 from espalier.training.checkpoint import Parts, Progress, Saver, read_checkpoint, restore_
 from espalier.training.checks import check_loss, check_phase, check_settings
 from espalier.training.evaluation import Metrics, evaluate_now
 from espalier.training.folder import RunFolder
+from espalier.training.handle import Handle
 from espalier.training.record import Event, OnEvent
 
 
@@ -54,7 +54,7 @@ class FitResult:
 def fit(
     model: nn.Module,
     task: Task,
-    pruning: Pruning | None = None,
+    pruning: Handle | None = None,
     *,
     optimizer: Optimizer,
     epochs: int,
@@ -74,7 +74,8 @@ def fit(
     Args:
         model: Trained in place, in train mode.
         task: Loss, batches and evaluation.
-        pruning: The handle; None for dense training. After ``hard_prune_()`` its zeros are held.
+        pruning: The handle, a ``Pruning`` or a ``Freezing``; None for dense training. After
+            ``hard_prune_()`` its zeros are held.
         optimizer: Over the model's parameters.
         epochs: Passes over the task's batches, >= 0.
         phase: The name of this call in events and checkpoints; one call a name in a run.

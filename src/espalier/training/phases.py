@@ -1,4 +1,4 @@
-"""The whole road of one run: pretrain, prune, cut, retrain with the zeros held, and the evidence.
+"""The whole road of one run: pretrain, prune, cut, retrain with the zeros held, quantise; the evidence.
 
 Killed at any moment and begun again with ``resume``, it ends with the same weights: training goes
 on from its last checkpoint, and what stands between two phases is done again.
@@ -6,7 +6,6 @@ on from its last checkpoint, and what stands between two phases is done again.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,20 @@ from espalier.planning import Plan
 from espalier.pruning import Pruning
 from espalier.solvers import Solver
 from espalier.tasks import Task
+from espalier.training import quantising
 from espalier.training.atomic import replacing
-from espalier.training.batchnorm import reestimate_
 from espalier.training.checkpoint import read_checkpoint
-from espalier.training.evaluation import CALIBRATION_BATCHES, evaluate_cut, probe_of
+from espalier.training.cutting import cut_, note
+from espalier.training.evaluation import probe_of
 from espalier.training.folder import RunFolder
+from espalier.training.handle import Handle
 from espalier.training.loop import FitResult, fit
 from espalier.training.optimizers import Training, autocast_dtype, build_optimizer, build_scheduler
+from espalier.training.quantising import Quantise, quantise_
 from espalier.training.record import OnEvent, read_run
 
-PHASES = ("pretrain", "prune", "retrain")
+PHASES = ("pretrain", "prune", "retrain", *quantising.PHASES)
+_QUANTISED = ("quantised", "quantised_bn", "quantisation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,7 @@ def prune_run(
     prune: Training,
     pretrain: Training | None = None,
     retrain: Training | None = None,
+    quantise: Quantise | None = None,
     goal: float | None = None,
     probe: bool = False,
     config: Mapping[str, Any] | None = None,
@@ -78,6 +82,7 @@ def prune_run(
         prune: How to train while pruning.
         pretrain: How to train before, if at all.
         retrain: How to train after the cut, zeros held, if at all; left out if ``goal`` is met.
+        quantise: How to quantise the survivors at the end, if at all.
         goal: Each of pruning and retraining stops when the goal metric is at least this.
         probe: Ask SLR's condition (3) of one fixed batch instead of the interval's mean loss.
         config: What ``config.json`` is to say.
@@ -104,18 +109,21 @@ def prune_run(
         if not (run / "config.json").exists():
             run.write_config(config or {})
 
-        def train(phase: str, training: Training, pruning: Pruning | None = None) -> FitResult:
+        def train(phase: str, training: Training, pruning: Handle | None = None) -> FitResult:
             optimizer = optimizers[phase]
             return fit(
                 model, task, pruning, optimizer=optimizer, epochs=training.epochs, phase=phase,
                 scheduler=build_scheduler(optimizer, training, task.steps_per_epoch),
                 evaluate_every=training.evaluate_every, clip=training.clip,
-                goal=None if phase == "pretrain" else goal, autocast=autocast_dtype(training),
+                goal=goal if phase in ("prune", "retrain") else None, autocast=autocast_dtype(training),
                 run=run, checkpoint_every=checkpoint_every, checkpoint_seconds=checkpoint_seconds,
                 on_event=on_event,
             )  # fmt: skip
 
         settings = {"pretrain": pretrain, "prune": prune, "retrain": retrain}
+        if quantise is not None:
+            settings["quantise"] = quantise.training
+            settings["freeze"] = quantise.freeze.training if quantise.freeze else None
         optimizers = {
             phase: build_optimizer(model.parameters(), training)
             for phase, training in settings.items()
@@ -126,25 +134,30 @@ def prune_run(
         try:
             if reached == 0:
                 if pretrain is not None:
-                    _note(run, train("pretrain", pretrain))
+                    note(run, train("pretrain", pretrain))
                 run.notes["dense"] = task.evaluate(model)
                 run.write_weights("before.safetensors", model.state_dict())
                 plan = plan if isinstance(plan, Plan) else plan(model)
                 with replacing(run / "plan.yaml") as temporary:
                     plan.save(temporary)
             plan = plan if isinstance(plan, Plan) else Plan.load(run / "plan.yaml")
-            steps = prune.epochs * task.steps_per_epoch
-            pruning = Pruning(
-                model, plan, solver, optimizers["prune"], steps=steps or None,
-                probe=probe_of(model, task) if probe else None,
-            )  # fmt: skip
-            if reached <= 1:
-                _note(run, train("prune", prune, pruning))
-                _cut_(run, model, task, pruning)
-            if retrain is not None and (reached == 2 or not _met(run, task, goal)):
-                retrained = train("retrain", retrain, pruning)
-                _note(run, retrained)
-                run.notes["retrained"] = retrained.metrics or task.evaluate(model)
+            if reached <= 2:
+                steps = prune.epochs * task.steps_per_epoch
+                pruning = Pruning(
+                    model, plan, solver, optimizers["prune"], steps=steps or None,
+                    probe=probe_of(model, task) if probe else None,
+                )  # fmt: skip
+                if reached <= 1:
+                    note(run, train("prune", prune, pruning))
+                    run.notes["certificate"] = pruning.certificate().to_dict()
+                    cut_(run, model, task, pruning, "hard_pruned")
+                if retrain is not None and (reached == 2 or not _met(run, task, goal)):
+                    retrained = train("retrain", retrain, pruning)
+                    note(run, retrained)
+                    run.notes["retrained"] = retrained.metrics or task.evaluate(model)
+            if quantise is not None:
+                going_on = PHASES[reached] if reached > 2 else None
+                quantise_(run, model, task, quantise, train, optimizers, going_on)
         except NonFiniteError as error:
             run.write_json(
                 "result.json",
@@ -155,33 +168,6 @@ def prune_run(
         result = _result(run, model, plan)
         run.write_json("result.json", result)
         return RunResult(path=run.path, model=model, plan=plan, result=result)
-
-
-def _cut_(run: RunFolder, model: nn.Module, task: Task, pruning: Pruning) -> None:
-    """Both figures of the cut model, then the cut.
-
-    BatchNorm keeps the re-estimated statistics if the cut changed any weight. Where the zeros were
-    held already, its own were gathered by the very weights that stay, over many more batches.
-    """
-    notes = run.notes
-    notes["certificate"] = pruning.certificate().to_dict()
-    notes["hard_pruned"], notes["hard_pruned_bn"] = evaluate_cut(model, task, pruning)
-    changed = not pruning.plan.contains(dict(model.named_parameters()))
-    pruning.hard_prune_()
-    if changed and notes["hard_pruned_bn"] is not None:
-        reestimate_(model, islice(task.calibration(), CALIBRATION_BATCHES))
-    notes["delivered"] = notes["hard_pruned_bn"] if changed else notes["hard_pruned"]
-    notes["delivered"] = notes["delivered"] or notes["hard_pruned"]
-
-
-def _note(run: RunFolder, fitted: FitResult) -> None:
-    """What the result will say of a phase; kept in the checkpoints of the phases after it."""
-    run.notes.setdefault("epochs", {})[fitted.phase] = fitted.epochs
-    run.notes.setdefault("seconds", {})[fitted.phase] = fitted.seconds
-    step = (
-        "solver" if fitted.phase == "prune" else "dense" if fitted.phase == "pretrain" else "held"
-    )
-    run.notes.setdefault("step_seconds", {})[step] = fitted.step_seconds
 
 
 def _met(run: RunFolder, task: Task, goal: float | None) -> bool:
@@ -211,6 +197,7 @@ def _result(
             name: notes.get(name)
             for name in ("dense", "hard_pruned", "hard_pruned_bn", "retrained")
         },
+        **{name: notes[name] for name in _QUANTISED if name in notes},
         "counts": report.to_dict(),
         "layers": {
             name: {"total": count.total, "nonzero": count.nonzero, "density": count.density}

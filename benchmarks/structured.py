@@ -1,0 +1,90 @@
+"""Structured pruning, from recipe to compact model: what finished runs came to.
+
+    espalier prune recipes/resnet56-cifar10-50pct-macs.yaml --out RUN
+    python benchmarks/structured.py RUN … [--purify GUARD] [--latency]
+
+For each run folder: its accuracies, the compact model and its proof, the same after purification (P-RM), and latency
+against the dense model, interleaved, in one run. Appended to results/structured.json under the recipe's title.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+RESULT = Path(__file__).parent / "results" / "structured.json"
+
+
+def espalier(*arguments: str) -> Any:
+    command = [sys.executable, "-m", "espalier.cli", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}: {done.stderr}")
+    return json.loads(done.stdout)
+
+
+def accuracy(metrics: dict[str, float] | None) -> float | None:
+    return None if metrics is None else round(metrics["accuracy"], 5)
+
+
+def summary(run: Path, guard: float | None, latency: bool) -> dict[str, Any]:
+    result = json.loads((run / "result.json").read_text())
+    plan = yaml.safe_load((run / "plan.yaml").read_text())
+    row = {
+        "accuracy": {
+            name: accuracy(result[name])
+            for name in ("dense", "hard_pruned", "hard_pruned_bn", "retrained")
+        },
+        "epochs": result["epochs"],
+        "counts": result["counts"],
+        "keep": {
+            name: entry["keep"]
+            for name, entry in plan["parameters"].items()
+            if len(entry["shape"]) > 1
+        },
+        "compact": compact(run),
+    }
+    if guard is not None:
+        row["purified"] = compact(run, "--purify", "--guard", str(guard))
+    if latency:
+        found = espalier("measure", str(run), "--latency")
+        row["latency"] = found.get("latency", found)
+    return row
+
+
+def compact(run: Path, *more: str) -> dict[str, Any]:
+    found = espalier("compact", str(run), *more, "--out", str(run / "benchmark.espalier"))
+    kept = ("before", "after", "removed", "proof", "metrics", "purification")
+    return {name: found[name] for name in kept if name in found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--purify", type=float, metavar="GUARD")
+    parser.add_argument("--latency", action="store_true")
+    options = parser.parse_args()
+    for run in options.runs:
+        recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+        row = summary(run, options.purify, options.latency)
+        row |= {
+            "seed": recipe["training"].get("seed", 0),
+            "torch": torch.__version__,
+            "machine": platform.processor() or platform.machine(),
+        }
+        table = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+        table[recipe["title"]] = row
+        RESULT.write_text(json.dumps(table, indent=1) + "\n")
+        print(recipe["title"], json.dumps(row["accuracy"]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

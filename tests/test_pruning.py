@@ -75,7 +75,7 @@ each_solver = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.ke
 def test_the_pull_is_the_gradient_of_the_augmented_lagrangian(name):
     """After five updates: grad = ∂/∂W [⟨Λ, W−Z⟩ + ρ/2‖W−Z‖²] = Λ + ρ(W−Z), by autograd."""
     loop = Loop(SOLVERS[name], steps=None).run(15)
-    state = loop.pruning._load()
+    state = loop.pruning._stored.state()
     for parameter in loop.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     loop.pruning.add_gradients_()
@@ -91,7 +91,7 @@ def test_the_decoupled_pull_is_the_proximal_step_of_the_same_lagrangian():
     loop = Loop(
         esp.ADMM(cadence=3, rho=5.0, decoupled=True), lambda p: torch.optim.SGD(p, lr=0.1)
     ).run(4)
-    state, before = loop.pruning._load(), {n: w.clone() for n, w in loop.weights().items()}
+    state, before = loop.pruning._stored.state(), {n: w.clone() for n, w in loop.weights().items()}
     loop.pruning.step(0.0)
     for n, w in loop.weights().items():
         lam, z, rho, lr = state.multiplier[n], state.z[n], state.rho, 0.1
@@ -190,7 +190,7 @@ def test_the_budget_closes_as_the_schedule_says():
     )
     slacks = [u.slack for u in loop.pruning.updates]
     assert slacks == pytest.approx([(1 - t / 10) ** 3 for t in (2, 4, 6, 8)] + [0.0, 0.0])
-    nonzeros = [int((z != 0).sum()) for z in loop.pruning._load().z.values()]
+    nonzeros = [int((z != 0).sum()) for z in loop.pruning._stored.state().z.values()]
     assert nonzeros == list(KEEP.values())
 
 
@@ -253,7 +253,7 @@ def test_adam_moments_of_an_optimizer_without_them_are_refused():
 
 def test_it_trains_in_bfloat16():
     loop = Loop(esp.SLR(cadence=2, step=0.05), dtype=torch.bfloat16).run(8)
-    assert loop.pruning._offset["0.weight"].dtype is torch.float32
+    assert loop.pruning._stored.offset["0.weight"].dtype is torch.float32
     loop.pruning.hard_prune_()
     loop.run(2)
     assert loop.model[0].weight.dtype is torch.bfloat16
@@ -279,7 +279,7 @@ def test_at_density_a_tenth_the_state_is_at_most_one_and_a_quarter_copies():
 
 def test_penalty_is_the_value_whose_gradient_is_added():
     loop = Loop(esp.ADMM(cadence=2)).run(5)
-    state = loop.pruning._load()
+    state = loop.pruning._stored.state()
     g = difference(loop.weights(), state.z)
     expected = sum((state.multiplier[n] * g[n]).sum() + 0.05 * g[n].square().sum() for n in g)
     assert loop.pruning.penalty() == pytest.approx(float(expected), rel=1e-5)

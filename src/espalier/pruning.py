@@ -21,7 +21,7 @@ from espalier.errors import NonFiniteError, RequestError
 from espalier.masks import hold_
 from espalier.solvers import Conditions, Solver, State
 from espalier.solvers._algebra import difference, norms, penalty_terms
-from espalier.solvers._storage import Packed
+from espalier.solvers._storage import Stored
 
 
 class Target(Protocol):
@@ -122,7 +122,6 @@ class Pruning:
         self.model, self.plan, self.solver = model, plan, solver
         self.steps, self._probe, self._optimizer = steps, probe, optimizer
         self.updates: list[Update] = []
-        self.masks: dict[str, Tensor] = {}
         self._count = 0
         self._slack = self._slack_at(0)
         self._settled = False
@@ -130,7 +129,12 @@ class Pruning:
         self._loss_count = 0
         self._gauge = solver.metric.gauge(model, plan.names, optimizer)
         state = solver.init(self._weights(), self._constraint())
-        self._store(replace(state, held=dict(plan.held)))
+        self._stored = Stored.of(replace(state, held=dict(plan.held)))
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Of the zeros that are held, by parameter name; empty until some are."""
+        return self._stored.held
 
     # ---- what a training loop calls -------------------------------------------------------------
 
@@ -146,9 +150,12 @@ class Pruning:
             return
         gradients = {name: _gradient(name, p) for name, p in parameters.items()}
         self._gauge.observe(gradients)
-        if self._offset and not self.solver.decoupled:
-            grads, rho = list(gradients.values()), self._state.pull_scale * self._state.rho
-            torch._foreach_add_(grads, [self._offset[n] for n in parameters])
+        if self._stored.offset and not self.solver.decoupled:
+            grads, rho = (
+                list(gradients.values()),
+                self._stored.scalars.pull_scale * self._stored.scalars.rho,
+            )
+            torch._foreach_add_(grads, [self._stored.offset[n] for n in parameters])
             torch._foreach_add_(grads, [p.detach() for p in parameters.values()], alpha=rho)
 
     @torch.no_grad()
@@ -166,7 +173,7 @@ class Pruning:
             loss.detach().double() if isinstance(loss, Tensor) else loss
         )
         self._loss_count += 1
-        if self._offset and self.solver.decoupled:
+        if self._stored.offset and self.solver.decoupled:
             self._pull_decoupled_()
         if self._count % self.solver.cadence == 0 and not self._settled:
             if self._settling():
@@ -198,7 +205,7 @@ class Pruning:
     @torch.no_grad()
     def penalty(self) -> float:
         """⟨Λ, W − Z⟩ + ρ/2 ‖W − Z‖² now; for logging, it is in no gradient."""
-        state = self._load()
+        state = self._stored.state()
         return penalty_terms(state.multiplier, difference(self._weights(), state.z), state.rho)
 
     def certificate(self, tolerance: float = 1e-2) -> Certificate:
@@ -212,14 +219,14 @@ class Pruning:
         slack = self._slack_at(self._count)
         constraint = self._constraint(slack, moved=slack != self._slack)
         self._slack = slack
-        w, old, loss = self._weights(), self._load(), self._interval_loss()
+        w, old, loss = self._weights(), self._stored.state(), self._interval_loss()
         if not math.isfinite(loss):
             raise NonFiniteError(
                 f"the training loss is {loss} at step {self._count}; lower the learning rate or rho"
             )
         state, conditions = self.solver.update(w, old, constraint, loss)
         self.updates.append(self._record(w, old, state, conditions, loss))
-        self._store(state)
+        self._stored = Stored.of(state)
 
     def _record(
         self, w: Weights, old: State, new: State, conditions: Conditions, loss: float
@@ -258,7 +265,7 @@ class Pruning:
     def _hold_from_now_(self, masks: dict[str, Tensor]) -> None:
         self._settled = True
         self._gauge.close()
-        self._store(State(held=masks))
+        self._stored = Stored.of(State(held=masks))
         self._hold_()
 
     def _hold_(self) -> None:
@@ -274,7 +281,9 @@ class Pruning:
         rate = {id(p): g["lr"] for g in self._optimizer.param_groups for p in g["params"]}
         for name, parameter in self._parameters().items():
             lr = float(rate[id(parameter)])
-            parameter.add_(self._offset[name], alpha=-lr).div_(1.0 + lr * self._state.rho)
+            parameter.add_(self._stored.offset[name], alpha=-lr).div_(
+                1.0 + lr * self._stored.scalars.rho
+            )
 
     # ---- what it looks at -----------------------------------------------------------------------
 
@@ -330,27 +339,8 @@ class Pruning:
 
     # ---- what it keeps --------------------------------------------------------------------------
 
-    def _store(self, state: State) -> None:
-        """Keep ``state`` as offsets, packed Z and scalars (``solvers/_storage.py``)."""
-        scale, rho = state.pull_scale, state.rho
-        self._offset = {
-            name: (multiplier - rho * state.z[name]).mul_(scale)
-            for name, multiplier in state.multiplier.items()
-        }
-        self._z = {name: Packed.pack(z) for name, z in state.z.items()}
-        self.masks = state.held
-        self._state = replace(state, z={}, multiplier={}, held={})
-
-    def _load(self) -> State:
-        """The state with Z and Λ written out."""
-        z = {name: packed.unpack() for name, packed in self._z.items()}
-        rho, scale = self._state.rho, self._state.pull_scale
-        multiplier = {n: o / scale + rho * z[n] for n, o in self._offset.items()}
-        return replace(self._state, z=z, multiplier=multiplier, held=self.masks)
-
     def state_dict(self) -> dict[str, Any]:
         """Everything, as nested dicts of tensors and JSON scalars: resume is exact to the bit."""
-        state = self._state
         return {
             "solver": type(self.solver).__name__,
             "count": self._count,
@@ -358,16 +348,10 @@ class Pruning:
             "settled": self._settled,
             "loss_sum": float(self._loss_sum),
             "loss_count": self._loss_count,
-            "offset": dict(self._offset),
-            "z": {name: packed.state_dict() for name, packed in self._z.items()},
-            "masks": dict(self.masks),
-            "state": {
-                "rho": state.rho, "step": state.step, "k": state.k,
-                "pull_scale": state.pull_scale, "scalars": dict(state.scalars),
-            },
+            **self._stored.state_dict(),
             "gauge": self._gauge.state_dict(),
             "updates": [update.event() for update in self.updates],
-        }  # fmt: skip
+        }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """The inverse of ``state_dict``, into a handle made with the same model, plan and solver.
@@ -383,10 +367,7 @@ class Pruning:
         self._count, self._slack = saved["count"], saved["slack"]
         self._settled = saved["settled"]
         self._loss_sum, self._loss_count = saved["loss_sum"], saved["loss_count"]
-        self._offset = dict(saved["offset"])
-        self._z = {n: Packed.from_state_dict(z) for n, z in saved["z"].items()}
-        self.masks = dict(saved["masks"])
-        self._state = State(**saved["state"])
+        self._stored = Stored.from_state_dict(saved)
         self._gauge.load_state_dict(saved["gauge"])
         self.updates = [Update.from_event(event) for event in saved["updates"]]
 

@@ -166,6 +166,36 @@ def test_outputs_and_what_is_tied_to_a_dense_layer_stay_and_say_why(resnet):
     assert "layer1.0.conv1.weight" in made.entries
 
 
+class _UNet(nn.Module):
+    """Down, up by a transposed convolution, and across."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(8, 6, 2, stride=2)
+        self.across = nn.Conv2d(3, 4, 3, padding=1)
+        self.out = nn.Conv2d(10, 2, 1)
+
+    def forward(self, x):
+        return self.out(torch.cat([self.up(self.down(x).relu()), self.across(x)], 1))
+
+
+@pytest.mark.parametrize("which", [Filters(), Channels()])
+def test_a_transposed_convolution_loses_filters_along_its_own_axis(which):
+    torch.manual_seed(0)
+    model, x = _UNet().eval(), torch.zeros(1, 3, 8, 8)
+    made = plan(model, set=which, density=0.4, example_input=x)
+    Pruning(model, made, OneShot()).hard_prune_()
+    small = compact(model, x, zero_constants=True)
+    assert small.proof.holds
+    assert small.model.up.out_channels < 6
+    assert small.model.up.in_channels < 8
+    assert layer_costs(small.model, x).total == made.macs_left
+    if which == Filters():
+        entry = made.entries["up.weight"]
+        assert (entry.set, entry.keep) == (Channels(), small.model.up.out_channels)
+
+
 class _Odd(nn.Module):
     def __init__(self):
         super().__init__()

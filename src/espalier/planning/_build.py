@@ -12,9 +12,9 @@ from espalier.budgets.patterns import matching
 from espalier.errors import BudgetError, NonFiniteError
 from espalier.measure import Example, LayerCosts, layer_costs
 from espalier.planning._channels import Request, macs_limit, plan_channels
-from espalier.planning._couple import is_structured
+from espalier.planning._couple import check_coupled, is_structured
 from espalier.planning._plan import Plan
-from espalier.planning._select import Selection, select
+from espalier.planning._select import Selection, check_alone, select
 from espalier.planning.entry import Entry, with_macs
 from espalier.sets import Set, Shared, Unstructured
 
@@ -90,7 +90,9 @@ def plan(
     source = (keep, "keep") if keep is not None else (include, "include")
     wanted = None if source[0] is None else _patterns(source[0], source[1])
     which = Unstructured() if set is None else set
-    chosen = select(model, which, wanted, _patterns(exclude or (), "exclude"), source[1])
+    check_fit = check_alone if example_input is None else check_coupled
+    refused = _patterns(exclude or (), "exclude")
+    chosen = select(model, which, wanted, refused, source[1], check_fit)
     costs = None if example_input is None else layer_costs(model, example_input)
     layers = _layers(model, chosen, costs)
     if (

@@ -122,10 +122,10 @@ def _entry(
     costs: LayerCosts,
 ) -> Entry:
     kept, owner = coupled.kept(coupled.members[name]), chosen.owners[name]
-    which: Set = chosen.sets.get(name) or _plain(coupled.members[name].axis, shape)
+    which: Set = _along(coupled.members[name].axis, shape)
     columns = coupled.columns.get(name)
-    if isinstance(which, FiltersAndColumns) and columns is None:
-        which = Filters()
+    if columns is not None:
+        which = FiltersAndColumns()
     return Entry(
         name=name,
         shape=shape,
@@ -136,8 +136,8 @@ def _entry(
     )
 
 
-def _plain(axis: int, shape: tuple[int, ...]) -> Set:
-    """The set of a tensor that goes along with others: a bias, γ, β, an embedding."""
+def _along(axis: int, shape: tuple[int, ...]) -> Set:
+    """What a tensor loses along an axis: entries of a bias, γ or β, else filters or channels."""
     if len(shape) == 1:
         return Unstructured()
     return Filters() if axis == 0 else Channels()

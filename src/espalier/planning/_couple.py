@@ -8,7 +8,8 @@ from typing import TypeGuard
 from torch import nn
 
 from espalier.graph import ChannelGraph, Group, Slice, Unit
-from espalier.planning._select import Selection
+from espalier.measure import Owner
+from espalier.planning._select import Selection, check_alone
 from espalier.sets import Along, Channels, Coupled, Filters, FiltersAndColumns, Set
 from espalier.sets.coupled import STAYS
 
@@ -36,6 +37,12 @@ def is_structured(which: Set) -> TypeGuard[Structured]:
     return isinstance(which, Structured)
 
 
+def check_coupled(which: Set, shape: tuple[int, ...], owner: Owner) -> None:
+    """As ``check_alone``; but the graph knows which axis of a transposed layer counts its outputs."""
+    if owner.kind.outputs_first or not isinstance(which, Filters | Channels):
+        check_alone(which, shape, owner)
+
+
 def couple(model: nn.Module, graph: ChannelGraph, chosen: Selection) -> Coupling:
     """Number the units that may go, and say along which axis of which tensor each runs.
 
@@ -54,9 +61,7 @@ def couple(model: nn.Module, graph: ChannelGraph, chosen: Selection) -> Coupling
         taken = {axis for axis, mine in constrained.items() if mine}
         reason = _refusal(group, own, chosen, parameters, taken)
         if reason is not None:
-            reasons |= {
-                name: reason for name, axis in own if axis == _axis_of(chosen.sets.get(name))
-            }
+            reasons |= {name: reason for name, axis in own if axis == _axis_of(chosen, name)}
             continue
         for alike in _alike(group):
             first = sum(sizes)
@@ -87,11 +92,12 @@ def couple(model: nn.Module, graph: ChannelGraph, chosen: Selection) -> Coupling
     return Coupling(coupled=coupled if sizes else None, widths=widths, reasons=reasons)
 
 
-def _axis_of(which: Set | None) -> int | None:
-    """The axis along which a set takes channels out."""
+def _axis_of(chosen: Selection, name: str) -> int | None:
+    """The axis along which a selected weight loses channels."""
+    which = chosen.sets.get(name)
     if which is None or not is_structured(which):
         return None
-    return 1 if isinstance(which, Channels) else 0
+    return int(isinstance(which, Channels) == chosen.owners[name].kind.outputs_first)
 
 
 Axes = Sequence[tuple[str, int]]

@@ -1,6 +1,6 @@
 """Which parameters are pruned, with which set; why the others are not."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -22,6 +22,15 @@ _REASONS = {
 _ANY_LAYOUT = (Unstructured, Kernels, KernelPatterns)
 
 
+def check_alone(which: Set, shape: tuple[int, ...], owner: Owner) -> None:
+    """Raise ``ShapeError`` unless a tensor pruned by itself can have the set."""
+    if not owner.kind.outputs_first and not isinstance(which, _ANY_LAYOUT):
+        raise ShapeError(
+            "a transposed layer stores (in, out, …), not (out, in, …); use Unstructured for it"
+        )
+    which.check(shape, groups=owner.groups)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """The set of every parameter to prune, and the rest."""
@@ -37,11 +46,13 @@ def select(
     include: Sequence[str] | None,
     exclude: Sequence[str],
     argument: str = "include",
+    check_fit: Callable[[Set, tuple[int, ...], Owner], None] = check_alone,
 ) -> Selection:
     """Decide for every parameter, in the model's order.
 
     A glob selects among the weights of convolutions and linear layers; a full name selects
-    whatever it names. ``argument`` is what ``include`` came from, for the messages.
+    whatever it names. ``argument`` is what ``include`` came from, for the messages; ``check_fit``
+    raises ``ShapeError`` for a set that a tensor cannot have.
     """
     found = owners(model)
     parameters = dict(model.named_parameters())
@@ -70,7 +81,7 @@ def select(
             reason = f"not floating point: {parameters[name].dtype}"
         if reason is None:
             try:
-                _check_fit(by_name[name], shape, owner)
+                check_fit(by_name[name], shape, owner)
                 sets[name] = by_name[name]
             except ShapeError as error:
                 if in_full:
@@ -119,11 +130,3 @@ def _check_globs(patterns: Collection[str], found: Mapping[str, Owner], argument
                 f"{argument}: {pattern!r} matches no weight of a convolution or linear layer, only "
                 f"{matched[0]!r} and its like; give a parameter's full name to prune it all the same"
             )
-
-
-def _check_fit(which: Set, shape: tuple[int, ...], owner: Owner) -> None:
-    if not owner.kind.outputs_first and not isinstance(which, _ANY_LAYOUT):
-        raise ShapeError(
-            "a transposed layer stores (in, out, …), not (out, in, …); use Unstructured for it"
-        )
-    which.check(shape, groups=owner.groups)

@@ -76,7 +76,7 @@ def test_random_removable_units_zeroed_can_all_go(traced, seed, consumers, multi
     small = compact(net, torch.randn(2, 3, 8, 8), graph=graph, multiple=multiple)
     assert small.proof.holds
     assert small.proof.difference < 1e-4
-    assert small.kept_back == {}
+    assert not any("by itself" in why for why in small.kept_back)
     for name, module in small.model.named_modules():
         if isinstance(module, nn.Conv2d):
             shape = (module.out_channels, module.in_channels // module.groups)
@@ -221,10 +221,10 @@ def test_amounts_padded_as_literals_keep_their_channels_and_no_others():
 class Heads(nn.Module):
     """Attention whose number of heads is an attribute, and whose width is what it is given."""
 
-    def __init__(self):
+    def __init__(self, head_dim=3):
         super().__init__()
-        self.num_heads, self.head_dim = 4, 3
-        self.qkv, self.proj = nn.Linear(6, 36), nn.Linear(12, 6)
+        self.num_heads, self.head_dim = 4, head_dim
+        self.qkv, self.proj = nn.Linear(6, 12 * head_dim), nn.Linear(4 * head_dim, 6)
 
     def forward(self, x):
         b, n, _ = x.shape
@@ -242,6 +242,59 @@ def test_a_head_goes_and_the_attribute_follows():
     assert small.model.qkv.weight.shape == (27, 6)
     edit = small.edits.attributes[0]
     assert (edit.name, edit.before, edit.after) == ("num_heads", 4, 3)
+
+
+def test_as_many_heads_as_channels_a_head_are_told_apart():
+    net = Heads(head_dim=4)
+    with torch.no_grad():
+        net.proj.weight[:, 4:8] = 0
+    small = compact(net, torch.randn(2, 5, 6))
+    assert (small.model.num_heads, small.model.head_dim, small.kept_back) == (3, 4, {})
+
+
+class Width(nn.Module):
+    """A forward that says ``self.width``, and a buffer of that width that is not saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.width = 6
+        self.a, self.b, self.c = nn.Linear(3, 5), nn.Linear(5, 6), nn.Linear(6, 2)
+        self.register_buffer("scale", torch.rand(6), persistent=False)
+
+    def forward(self, x):
+        return self.c((self.b(self.a(x).relu()) * self.scale).view(-1, self.width))
+
+
+def test_an_attribute_and_a_buffer_that_is_not_saved_follow():
+    net = Width()
+    with torch.no_grad():
+        net.c.weight[:, 1:3], net.b.weight[:, 0] = 0, 0
+    small = compact(net, torch.randn(4, 3))
+    assert (small.model.width, small.model.a.out_features, small.kept_back) == (4, 4, {})
+    assert torch.equal(small.model.scale, net.scale[[0, 3, 4, 5]])
+
+
+def test_a_layer_that_is_wholly_dead_keeps_one_channel_and_says_so():
+    torch.manual_seed(0)
+    net = lively(CifarResNet(1))
+    with torch.no_grad():
+        for module in (net.layer1[0].conv1, net.layer1[0].bn1):
+            module.weight.zero_()
+        net.layer1[0].bn1.bias.zero_()
+    small = compact(net, torch.randn(2, 3, 32, 32))
+    assert (small.model.layer1[0].conv1.out_channels, small.removed) == (1, 15)
+    assert small.kept_back == {"layer1.0.conv1.weight keeps a width of at least 1": 1}
+
+
+def test_zeros_in_what_is_frozen_are_reported_with_the_reason():
+    net = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    with torch.no_grad():
+        net[0].weight[1:3], net[2].weight[1] = 0, 0
+    small = compact(net, torch.randn(2, 3))
+    assert small.removed == 0
+    (norm, two), (output, one) = sorted(small.kept_back.items())
+    assert ("layer_norm" in norm, two) == (True, 2)
+    assert (output, one) == ("the model's output", 1)
 
 
 class Literal(nn.Module):
@@ -275,6 +328,7 @@ def test_widths_are_kept_to_a_multiple_and_a_minimum():
     assert compact(net, x).model[0].out_features == 5
     assert compact(net, x, multiple=4).model[0].out_features == 8
     assert compact(net, x, minimum=7).model[0].out_features == 7
+    assert compact(net, x, multiple=4).kept_back == {"0.weight keeps a width divisible by 4": 3}
     with torch.no_grad():
         net[2].weight.zero_()
     assert compact(net, x).model[0].out_features == 1

@@ -58,6 +58,11 @@ def expect(*rows):
     return found
 
 
+def _standardised(weight):
+    rows = weight.reshape(1, len(weight), -1)
+    return F.batch_norm(rows, None, None, training=True).reshape_as(weight)
+
+
 IMAGE = torch.zeros(2, 3, 8, 8)
 
 CASES = {
@@ -229,6 +234,25 @@ CASES = {
         ),
         [f"a.weight[0]:{i} n.weight[0]:{i} n.bias[0]:{i} -> b.weight[1]:{i}" for i in range(2)],
     ),
+    "group norm over positions that a layer made is frozen": (
+        Net(
+            lambda n, x: n.b(n.n(n.a(x.flatten(2)))),
+            a=nn.Linear(64, 2),
+            n=nn.GroupNorm(3, 3),
+            b=nn.Linear(2, 4),
+        ),
+        [],
+    ),
+    "filters standardised one by one": (
+        # A filter may go; an input may not, for every filter's mean counts it.
+        Net(
+            lambda n, x: n.c(F.conv2d(n.a(x), _standardised(n.b.weight))),
+            a=conv(3, 2),
+            b=conv(2, 3),
+            c=conv(3, 4),
+        ),
+        [f"b.weight[0]:{i} -> c.weight[1]:{i}" for i in range(3)],
+    ),
     "layer norm is frozen": (
         Net(
             lambda n, x: n.b(n.n(n.a(x.mean((2, 3))))),
@@ -360,6 +384,55 @@ def test_option_a_shortcuts_tie_a_channel_to_the_one_it_becomes():
     assert not graph.unknown
 
 
+def test_a_buffer_that_is_not_saved_goes_with_its_channel():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = conv(3, 2), conv(2, 4)
+            self.register_buffer("scale", torch.ones(2, 1, 1), persistent=False)
+
+        def forward(self, x):
+            return self.b(self.a(x) * self.scale)
+
+    graph = channel_graph(Scaled(), IMAGE)
+    rows = [f"a.weight[0]:{i} scale[0]:{i} -> b.weight[1]:{i}" for i in range(2)]
+    assert units(graph) == expect(*rows)
+
+
+def test_positions_of_kernels_and_words_of_a_table_are_no_units():
+    net = Net(lambda n, x: n.b(n.a(x)), a=conv(3, 2, 3), b=conv(2, 4, 5))
+    assert [len(group.units) for group in channel_graph(net, IMAGE).groups] == [2, 3, 4]
+    table = nn.Sequential(nn.Embedding(7, 2), nn.Linear(2, 3))
+    graph = channel_graph(table, torch.zeros(2, 4, dtype=torch.int64))
+    assert [len(group.units) for group in graph.groups] == [2, 3]
+
+
+def test_a_frozen_class_is_given_one_reason_by_one_operation():
+    graph = channel_graph(CASES["mean over channels is frozen"][0], IMAGE)
+    frozen = next(g.frozen for g in graph.groups if ("a.weight", 0) in g.producers)
+    assert len(frozen) == 1
+    assert "statistics run over the channel" in frozen[0]
+
+
+def test_heads_of_pytorchs_own_attention_are_frozen_with_the_reason():
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.b(self.attention(x, x, x, need_weights=False)[0])
+
+    graph = channel_graph(Encoder(), torch.zeros(2, 5, 3))
+    assert not graph.may_go("attention.in_proj_weight").any()
+    assert graph.may_go("attention.out_proj.weight").all()
+    reasons = {r for g in graph.groups for r in g.frozen}
+    assert any("as wide inside as outside" in r for r in reasons)
+    assert not graph.unknown
+
+
 class Attention(nn.Module):
     def __init__(self, width=4, heads=2, fused=True):
         super().__init__()
@@ -399,10 +472,13 @@ def test_tied_embedding_is_frozen_by_the_output_and_its_width_by_nothing():
             return self.head(self.table(tokens))
 
     graph = channel_graph(Tied(), torch.zeros(2, 4, dtype=torch.int64))
-    name = next(name for name, axis in graph.classes if axis == 1)
     assert len(graph.removable) == 1
     assert [u.producers[0].indices for u in graph.removable[0].units] == [(0,), (1,)]
-    assert graph.may_go(name, 0).tolist() == [False] * 7
+    names = {name for name, _ in graph.classes}
+    for name in names:
+        assert graph.may_go(name, 0).tolist() == [False] * 7
+        assert graph.may_go(name, 1).tolist() == [True] * 2
+    assert not any("not used" in reason for group in graph.groups for reason in group.frozen)
 
 
 def test_an_operation_not_understood_freezes_what_it_touches_and_is_named():

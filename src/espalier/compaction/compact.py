@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from espalier.compaction.dead import find_dead, fold_, folds
+from espalier.compaction.dead import find_dead, fold_, folds, zero_but_frozen
 from espalier.compaction.edits import Edits
 from espalier.compaction.proof import Proof, compare
 from espalier.compaction.settle import settle
@@ -52,7 +52,8 @@ class Compact:
         before: The masked model.
         after: The compact one.
         removed: How many classes of channels went.
-        kept_back: Why classes stayed that zeros made removable, with how many each reason kept.
+        kept_back: Why classes stayed that zeros made removable, or would have if the graph had not
+            frozen them, with how many each reason kept.
         constant: Classes that stay because, filters zero, they are still a constant that cannot be
             folded exactly.
         change: With ``zero_constants``: what zeroing those constants did to the outputs; else None.
@@ -142,7 +143,7 @@ def compact(
     found = settle(
         graph, dead.classes, prepare, prove, example_input, multiple=multiple, minimum=minimum
     )
-    reasons = list(found.kept_back.values())
+    reasons = [*found.kept_back.values(), *zero_but_frozen(graph, masked).values()]
     return Compact(
         model=found.model,
         edits=found.edits,

@@ -86,6 +86,35 @@ def find_dead(graph: ChannelGraph, model: nn.Module) -> Dead:
     return Dead(classes=strict, constant=np.setdiff1d(loose, strict), reads=reads)
 
 
+def zero_but_frozen(graph: ChannelGraph, model: nn.Module) -> dict[int, str]:
+    """The frozen classes whose every filter is zero, or every weight that reads them: and why.
+
+    Only matrices and kernels count, for a zero bias says nothing; and no tables, all of whose axes
+    are created with them (biases of attention by position).
+    """
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    size = 1 + max((int(ids.max(initial=-1)) for ids in graph.classes.values()), default=-1)
+    found: set[int] = set()
+    for side in (graph.producing, graph.consuming):
+        slices, zero = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+        for name, axis in side:
+            ids, tensor = graph.classes[name, axis], tensors.get(name)
+            if tensor is None or tensor.dim() < 2 or _is_table(graph, name, axis, tensor.dim()):
+                continue
+            flat = tensor.detach().movedim(axis, 0).flatten(1)
+            silent = (flat == 0).all(1).cpu().numpy()
+            np.add.at(slices, ids[ids >= 0], 1)
+            np.add.at(zero, ids[(ids >= 0) & silent], 1)
+        found.update(np.flatnonzero((slices > 0) & (slices == zero)).tolist())
+    return {one: graph.frozen[one][0] for one in sorted(found) if graph.frozen.get(one)}
+
+
+def _is_table(graph: ChannelGraph, name: str, axis: int, rank: int) -> bool:
+    others = [(name, other) for other in range(rank) if other != axis]
+    creating = [o for o in others if o in graph.producing and (graph.classes[o] >= 0).any()]
+    return (name, axis) in graph.producing and any(o not in graph.consuming for o in creating)
+
+
 def _closure(graph: ChannelGraph, reads: tuple[ClassRead, ...], ignore_constants: bool) -> Ids:
     everything = np.unique(np.concatenate([*graph.classes.values(), np.array([-1])]))
     frozen = np.fromiter(graph.frozen, dtype=np.int64, count=len(graph.frozen))

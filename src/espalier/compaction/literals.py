@@ -6,7 +6,7 @@ pass through sizes, not whether those were literals; running the smaller model s
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -28,19 +28,50 @@ def changed_places(graph: ChannelGraph, gone: Ids) -> list[Place]:
 
 
 def attribute_edits(
-    model: nn.Module, places: Iterable[Place], gone: Ids
+    model: nn.Module, places: Iterable[Place], gone: Ids, tries: Mapping[type, int]
 ) -> tuple[AttributeEdit, ...]:
     """Integer attributes of the modules at ``places`` that equal an axis's old size.
 
     Only attributes named like a width or a number of heads, and only where the old size has a
-    single new one. Numbers of channels padded before and after an axis are told apart by the order
-    in which the module holds them. The proof decides whether they were the right ones.
+    single new one. Where several attributes have that size (8 heads of width 8), all are changed
+    at the first try, and each alone at the next ones. Numbers of channels padded before and after
+    an axis are told apart by the order in which the module holds them. The proof decides whether
+    they were the right ones.
+
+    Args:
+        model: The dense module.
+        places: Where sizes change.
+        gone: Classes that go.
+        tries: For every type of module to be edited: how many tries it has had.
     """
     edits: dict[tuple[str, str], AttributeEdit] = {}
+    for (path, before, after), names in _candidates(model, places, gone).items():
+        count = tries.get(type(model.get_submodule(path)))
+        if count is None or not names:
+            continue
+        alone = count > 0 and len(names) > 1
+        for name in names[count - 1 : count] if alone else names:
+            edit = AttributeEdit(module=path, name=name, before=before, after=after)
+            edits[path, name] = edit
+    return tuple(edits.values())
+
+
+def choices(model: nn.Module, places: Iterable[Place], gone: Ids) -> int:
+    """How many tries :func:`attribute_edits` has for these places."""
+    most = max((len(names) for names in _candidates(model, places, gone).values()), default=0)
+    return most + 1 if most > 1 else most
+
+
+def _candidates(
+    model: nn.Module, places: Iterable[Place], gone: Ids
+) -> dict[tuple[str, int, int], list[str]]:
+    """(module, old size, new size) -> the attributes that may hold it."""
+    found: dict[tuple[str, int, int], list[str]] = {}
     new_sizes: dict[str, dict[int, set[int]]] = {}
     for place in places:
         if "pad" in place.op:
-            edits |= _amounts(model, place, gone)
+            for name, old, new in _amounts(model, place, gone):
+                found[place.module, old, new] = [*found.get((place.module, old, new), ()), name]
             continue
         for old, new in place.sizes(gone):
             new_sizes.setdefault(place.module, {}).setdefault(old, set()).add(new)
@@ -48,27 +79,29 @@ def attribute_edits(
         for name, value in _integers(model, path).items():
             if len(sizes.get(value, ())) != 1 or not _SIZE.search(name) or _OTHER.search(name):
                 continue
-            after = next(iter(sizes[value]))
-            edit = AttributeEdit(module=path, name=name, before=value, after=after)
-            edits[path, name] = edit
-    return tuple(edits.values())
+            found.setdefault((path, value, next(iter(sizes[value]))), []).append(name)
+    return found
 
 
-def _amounts(model: nn.Module, place: Place, gone: Ids) -> dict[tuple[str, str], AttributeEdit]:
+def _amounts(model: nn.Module, place: Place, gone: Ids) -> list[tuple[str, int, int]]:
     """The first attribute that equals the first amount padded, the next for the second."""
     held = {n: v for n, v in _integers(model, place.module).items() if _PADDED.search(n)}
-    edits = {}
+    found = []
     for classes in place.classes:
-        name = next((n for n, value in held.items() if value == len(classes)), None)
+        old, new = len(classes), int((~np.isin(classes, gone)).sum())
+        name = next((n for n, value in held.items() if value == old), None)
         if name is not None:
-            before, after = held.pop(name), int((~np.isin(classes, gone)).sum())
-            edit = AttributeEdit(module=place.module, name=name, before=before, after=after)
-            edits[place.module, name] = edit
-    return {key: edit for key, edit in edits.items() if edit.after != edit.before}
+            del held[name]
+            if new != old:
+                found.append((name, old, new))
+    return found
 
 
 def _integers(model: nn.Module, path: str) -> dict[str, int]:
-    return {n: v for n, v in vars(model.get_submodule(path)).items() if type(v) is int}
+    module = model.get_submodule(path)
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return {}  # its numbers follow its weight
+    return {n: v for n, v in vars(module).items() if type(v) is int}
 
 
 def failing_module(model: nn.Module, example: Example) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ from espalier.compaction.edits import Edits, slice_edits
 from espalier.compaction.literals import (
     attribute_edits,
     changed_places,
+    choices,
     failing_module,
     guilty_places,
 )
@@ -45,7 +46,7 @@ class Settled:
 class _Attempt:
     """What earlier attempts taught, by type of module (all blocks of a kind are alike)."""
 
-    edited: set[type] = field(default_factory=set)
+    tries: dict[type, int] = field(default_factory=dict)
     kept_back: dict[int, str] = field(default_factory=dict)
 
 
@@ -80,13 +81,14 @@ def settle(
     state = _Attempt()
     last = ""
     for _ in range(40):
-        gone = restrict(graph, gone, multiple=multiple, minimum=minimum)
+        gone, narrow = restrict(graph, gone, multiple=multiple, minimum=minimum)
+        state.kept_back |= narrow
         dense = prepare(gone)
         places = changed_places(graph, gone)
         kinds = {p.node: type(dense.get_submodule(p.module)) for p in places}
-        known = [p for p in places if kinds[p.node] in state.edited]
         edits = Edits(
-            slices=slice_edits(graph, gone), attributes=attribute_edits(dense, known, gone)
+            slices=slice_edits(graph, gone),
+            attributes=attribute_edits(dense, places, gone, state.tries),
         )
         small = apply_edits(dense, edits)
         failure = failing_module(small, example)
@@ -121,16 +123,14 @@ def _learn(
     dense: nn.Module,
 ) -> Ids:
     """Edit attributes next time; where that was tried, leave the channels of such modules alone."""
-    fresh = {kinds[p.node] for p in guilty} - state.edited
-    editable = {
-        kinds[p.node]
-        for p in guilty
-        if kinds[p.node] in fresh and attribute_edits(dense, [p], gone)
-    }
-    if editable:
-        state.edited |= editable
-        return gone
     blamed = {kinds[p.node] for p in guilty}
+    again = False
+    for kind in blamed:
+        count = state.tries.get(kind, -1) + 1
+        if count < choices(dense, [p for p in places if kinds[p.node] is kind], gone):
+            state.tries[kind], again = count, True
+    if again:
+        return gone
     alike = [p for p in places if kinds[p.node] in blamed]
     back = np.unique(np.concatenate([array.reshape(-1) for p in alike for array in p.classes]))
     names = ", ".join(sorted(kind.__name__ for kind in blamed))

@@ -7,9 +7,13 @@ from espalier.errors import RequestError
 from espalier.graph.groups import Axis, ChannelGraph
 from espalier.graph.labels import Ids
 
+RAGGED = "an axis split in two (heads by width) would be ragged"
 
-def restrict(graph: ChannelGraph, gone: Ids, *, multiple: int = 1, minimum: int = 1) -> Ids:
-    """The classes of ``gone`` that may go without breaking a width.
+
+def restrict(
+    graph: ChannelGraph, gone: Ids, *, multiple: int = 1, minimum: int = 1
+) -> tuple[Ids, dict[int, str]]:
+    """The classes of ``gone`` that may go without breaking a width, and why the others stay.
 
     Every axis keeps at least ``minimum`` indices and a number of them divisible by ``multiple``
     (or all, where it has fewer or cannot be divided). Classes come back lowest id first. An axis
@@ -20,31 +24,36 @@ def restrict(graph: ChannelGraph, gone: Ids, *, multiple: int = 1, minimum: int 
     """
     if multiple < 1 or minimum < 1:
         raise RequestError(f"multiple={multiple}, minimum={minimum}: both must be at least 1")
-    gone = rectangular(graph, gone)
+    reasons: dict[int, str] = {}
     while True:
-        back = [
-            _short(graph, axis, ids, gone, multiple, minimum) for axis, ids in graph.classes.items()
-        ]
-        returning = np.unique(np.concatenate([gone[:0], *back]))
-        if not returning.size:
-            return gone
-        gone = rectangular(graph, np.setdiff1d(gone, returning))
+        box = rectangular(graph, gone)
+        reasons |= dict.fromkeys(np.setdiff1d(gone, box).tolist(), RAGGED)
+        gone = box
+        found: dict[int, str] = {}
+        for axis, ids in graph.classes.items():
+            back, why = _short(graph, axis, ids, gone, multiple, minimum)
+            found = dict.fromkeys(back.tolist(), why) | found
+        if not found:
+            return gone, reasons
+        reasons |= found
+        gone = np.setdiff1d(gone, np.fromiter(found, dtype=np.int64))
 
 
 def _short(
     graph: ChannelGraph, axis: Axis, ids: Ids, gone: Ids, multiple: int, minimum: int
-) -> Ids:
-    """The classes that must return for the width of one axis."""
+) -> tuple[Ids, str]:
+    """The classes that must return for the width of one axis, and why."""
     absent = np.isin(ids, gone)
     if not absent.any():
-        return gone[:0]
+        return gone[:0], ""
     own = axis in graph.producing
     least = min(minimum if own else 1, len(ids))
     step = multiple if own else 1
     kept = int((~absent).sum())
     if kept >= least and kept % step == 0:
-        return gone[:0]
-    return _returning(ids, absent, kept, least, step)
+        return gone[:0], ""
+    why = f"a width divisible by {step}" if kept >= least else f"a width of at least {least}"
+    return _returning(ids, absent, kept, least, step), f"{axis[0]} keeps {why}"
 
 
 def _returning(

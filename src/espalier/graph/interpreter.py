@@ -18,7 +18,6 @@ from espalier.graph.value import Constants, Factor, Value, canonical
 
 OUTPUT = "the model's output"
 INPUT = "the model's input"
-UNUSED = "not used in the forward that was exported"
 RANDOM = ("rand", "randn", "randint", "bernoulli", "normal", "multinomial", "randperm")
 
 
@@ -29,10 +28,12 @@ class Walk:
     Attributes:
         context: Labels, reads, sites and operations not understood.
         axes: (parameter or buffer, axis) -> its labels.
+        unused: Parameters and buffers that no operation reads.
     """
 
     context: Context
     axes: dict[tuple[str, int], Ids]
+    unused: frozenset[str]
 
 
 def walk(
@@ -65,14 +66,11 @@ class _Walker:
         signature = program.graph_signature
         held = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         self._lifted = dict(signature.inputs_to_lifted_tensor_constants)
-        for name, target in list(held.items()):
-            if target not in program.state_dict:
-                self._lifted[name] = target
-                del held[name]
         self._held = held
         self.context = Context(labels=Labels(), follow=tensors is not None, names=held)
         self._env: dict[torch.fx.Node, Any] = {}
         self._axes: dict[tuple[str, int], Ids] = {}
+        self._unused: set[str] = set()
 
     def run(self) -> Walk:
         last = self._last_uses()
@@ -87,7 +85,7 @@ class _Walker:
             for used in last.get(node, ()):
                 del self._env[used]
         self._make_rectangular()
-        return Walk(context=self.context, axes=self._axes)
+        return Walk(context=self.context, axes=self._axes, unused=frozenset(self._unused))
 
     def _make_rectangular(self) -> None:
         """An axis split in two, and never told apart since, shrinks in its inner part alone."""
@@ -120,7 +118,9 @@ class _Walker:
         name = self._held.get(node.name)
         if name is not None and found.is_floating_point():
             data = None if self._tensors is None else self._tensors[name].detach()
-            return self._parameter(name, shape, data, used=bool(node.users))
+            if not node.users:
+                self._unused.add(name)
+            return self._parameter(name, shape, data)
         if name is not None or node.name in self._lifted:
             return Value(shape=shape, static=True, data=self._constant(node.name))
         data = self._inputs.pop(0) if self.context.follow else None
@@ -134,17 +134,13 @@ class _Walker:
         found = self._tensors[name] if name else self._constants.get(self._lifted[placeholder])
         return found if isinstance(found, Tensor) else None
 
-    def _parameter(
-        self, name: str, shape: tuple[int, ...], data: Tensor | None, used: bool
-    ) -> Value:
+    def _parameter(self, name: str, shape: tuple[int, ...], data: Tensor | None) -> Value:
         factors = []
         for axis, size in enumerate(shape):
             labels = self._axes.get((name, axis))
             if labels is None:
                 labels = self.context.labels.fresh(size)
                 self._axes[name, axis] = labels
-                if not used:
-                    self.context.labels.freeze(labels, UNUSED)
             if size == 1:
                 self.context.labels.freeze(labels, SILENT)
             else:
@@ -174,6 +170,7 @@ class _Walker:
         bound = _bind(node.target, arguments, keywords)
         context = self.context
         context.noted.clear()
+        since = context.labels.marks
         try:
             result = rule_for(node.target)(context, bound)
             # What a rule neither passes on nor notes as read must stay as it is.
@@ -181,6 +178,7 @@ class _Walker:
                 [v.all_labels() for v in _values(bound)],
                 [*(v.all_labels() for v in _values(result)), *context.noted],
                 context.reason("ends there"),
+                since,
             )
             return result
         except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:

@@ -76,12 +76,21 @@ class Labels:
         if ids.size:
             self._frozen.append((ids.reshape(-1), reason))
 
-    def freeze_lost(self, before: list[Ids], after: list[Ids], reason: str) -> None:
-        """Freeze what is in ``before`` while nothing of its class is in ``after``."""
+    @property
+    def marks(self) -> int:
+        """How often something was frozen until now."""
+        return len(self._frozen)
+
+    def freeze_lost(self, before: list[Ids], after: list[Ids], reason: str, since: int = 0) -> None:
+        """Freeze what is in ``before`` while nothing of its class is in ``after``.
+
+        What was frozen after ``since`` :attr:`marks` has its reason already.
+        """
         if not any(ids.size for ids in before):
             return
         old = np.unique(self.find(np.concatenate(before)))
-        new = self.find(np.concatenate(after)) if after else old[:0]
+        known = [ids for ids, _ in self._frozen[since:]]
+        new = self.find(np.concatenate([old[:0], *after, *known]))
         self.freeze(np.setdiff1d(old, new), reason)
 
     def consumed(self, ids: Ids) -> None:

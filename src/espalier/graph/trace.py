@@ -18,6 +18,9 @@ from espalier.graph.labels import SILENT, Ids
 Example = Tensor | tuple[object, ...] | list[object] | Mapping[str, object]
 """A tensor, positional arguments, or arguments by name."""
 
+UNUSED = "not used in the forward that was exported"
+HEADS = "nn.MultiheadAttention is as wide inside as outside, so its heads cannot go alone"
+
 
 def arguments(example: Example) -> tuple[tuple[object, ...], dict[str, object]]:
     """Positional and named arguments from what a user gives as an example."""
@@ -66,7 +69,10 @@ def channel_graph(model: nn.Module, example_inputs: Example) -> ChannelGraph:
     """
     positional, named = arguments(example_inputs)
     program = exported(model, positional, named)
-    return _graph(walk(program), program, positional, named)
+    found = walk(program)
+    _tie(found, model)
+    _fuse(found, model)
+    return _graph(found, program, positional, named)
 
 
 def exported(
@@ -86,6 +92,34 @@ def exported(
                 f"({type(error).__name__}: {first[0] if first else ''}); "
                 "give inputs on which the model runs, and a forward without data-dependent control flow"
             ) from error
+
+
+def _tie(found: Walk, model: nn.Module) -> None:
+    """The names of one tensor share their labels; a tensor that nothing reads is frozen."""
+    labels = found.context.labels
+    names: dict[int, list[str]] = {}
+    for held in (model.named_parameters, model.named_buffers):
+        for name, tensor in held(remove_duplicate=False):
+            names.setdefault(id(tensor), []).append(name)
+    first = {name: alike[0] for alike in names.values() for name in alike}
+    used = {first.get(name, name) for name, _ in found.axes if name not in found.unused}
+    for (name, axis), ids in found.axes.items():
+        one = first.get(name, name)
+        if one not in used:
+            labels.freeze(ids, UNUSED)
+        elif name != one and (one, axis) in found.axes:
+            labels.unify(found.axes[one, axis], ids)
+
+
+def _fuse(found: Walk, model: nn.Module) -> None:
+    """Freeze the heads of PyTorch's attention, which has no number for their width."""
+    read = {"in_proj_weight": 0, "q_proj_weight": 0, "k_proj_weight": 0, "v_proj_weight": 0}
+    for path, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            for name, axis in read.items():
+                ids = found.axes.get((f"{path}.{name}".removeprefix("."), axis))
+                if ids is not None:
+                    found.context.labels.freeze(ids, HEADS)
 
 
 def _graph(

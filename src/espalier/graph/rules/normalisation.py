@@ -39,8 +39,9 @@ def batch_norm(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
 
 
 def own_statistics(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
-    """Statistics of the channel itself, over positions (instance norm)."""
+    """Statistics of the channel itself, over positions (instance norm, standardised weights)."""
     x = ctx.canonical(a["input"])
+    x = ctx.fix(x, [d for d in range(x.rank) if d != 1], OVER)
     factors = tuple(replace(f, const=np.where(f.const == 0, 0.0, np.nan)) for f in x.factors)
     names = ("weight", "bias", "running_mean", "running_var")
     return _outputs(ctx, _affine(ctx, a, replace(x, factors=factors), names, 1))
@@ -49,7 +50,8 @@ def own_statistics(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
 def group_norm(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     """Statistics over a group of channels: whole groups go, or none."""
     groups = a["group"] if "group" in a else a["num_groups"]
-    x = ctx.isolate(a["input"], 1, "normalised in groups")
+    x = ctx.fix(a["input"], range(2, a["input"].rank), OVER)
+    x = ctx.isolate(x, 1, "normalised in groups")
     factor = x.factor(1)
     if factor is not None:
         own = factor.labels.reshape(groups, -1)

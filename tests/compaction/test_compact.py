@@ -297,6 +297,41 @@ def test_zeros_in_what_is_frozen_are_reported_with_the_reason():
     assert (output, one) == ("the model's output", 1)
 
 
+class Recurrent(nn.Module):
+    """A recurrent layer between two linear ones, read at every time or in its last state."""
+
+    def __init__(self, layer, ways):
+        super().__init__()
+        self.a, self.r, self.b = nn.Linear(3, 4), layer, nn.Linear(5 * ways, 6)
+        self.c, self.d = nn.Linear(6, 2), nn.Linear(5, 2)
+
+    def forward(self, x):
+        every, last = self.r(self.a(x))
+        last = last[0] if isinstance(last, tuple) else last
+        return self.c(self.b(every).relu()), self.d(last[-1])
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+@pytest.mark.parametrize("more", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}])
+def test_recurrent_layers_lose_inputs_and_hidden_units(kind, more):
+    torch.manual_seed(0)
+    net = Recurrent(kind(4, 5, batch_first=True, **more), 2 if more.get("bidirectional") else 1)
+    graph = channel_graph(net, torch.randn(2, 6, 3))
+    inputs, hidden = graph.couplings("a.weight")[:3], graph.couplings("r.weight_hh_l0", 1)[1:3]
+    graph.zero_(net, [*inputs.tolist(), *hidden.tolist()], consumers=False)
+    small = compact(net, torch.randn(2, 6, 3), graph=graph)
+    assert (small.model.r.input_size, small.model.r.hidden_size, small.kept_back) == (1, 3, {})
+    assert small.proof.difference < 1e-5
+
+
+def test_a_hidden_unit_read_by_itself_alone_goes():
+    net = Recurrent(nn.GRU(4, 5, batch_first=True), 1)
+    with torch.no_grad():
+        net.b.weight[:, 2], net.d.weight[:, 2] = 0, 0
+        net.r.weight_hh_l0[[0, 1, 3, 4, 5, 6, 8, 9, 10, 11, 13, 14], 2] = 0
+    assert compact(net, torch.randn(2, 6, 3)).model.r.hidden_size == 4
+
+
 class Literal(nn.Module):
     """A forward that says 8 and means it."""
 

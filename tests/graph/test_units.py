@@ -482,24 +482,51 @@ def test_tied_embedding_is_frozen_by_the_output_and_its_width_by_nothing():
 
 
 def test_an_operation_not_understood_freezes_what_it_touches_and_is_named():
-    class Recurrent(nn.Module):
+    class Sorted(nn.Module):
         def __init__(self):
             super().__init__()
-            self.a = nn.Linear(3, 4)
-            self.rnn = nn.GRU(4, 5, batch_first=True)
-            self.b = nn.Linear(5, 6)
-            self.c = nn.Linear(6, 2)
+            self.a, self.b, self.c = nn.Linear(3, 4), nn.Linear(4, 6), nn.Linear(6, 2)
 
         def forward(self, x):
-            return self.c(self.b(self.rnn(self.a(x))[0]).relu())
+            return self.c(self.b(self.a(x).sort(-1).values).relu())
 
-    graph = channel_graph(Recurrent(), torch.zeros(2, 6, 3))
-    assert list(graph.unknown) == ["aten.gru.input"]
+    graph = channel_graph(Sorted(), torch.zeros(2, 6, 3))
+    assert list(graph.unknown) == ["aten.sort"]
     assert not graph.may_go("a.weight", 0).any()
-    assert not graph.may_go("rnn.weight_ih_l0", 0).any()
+    assert not graph.may_go("b.weight", 1).any()
     assert graph.may_go("b.weight", 0).all()
     reasons = {reason for group in graph.groups for reason in group.frozen}
-    assert "not understood (aten.gru.input in rnn)" in reasons
+    assert "not understood (aten.sort in the model)" in reasons
+
+
+class Recurrent(nn.Module):
+    def __init__(self, layer, given=False):
+        super().__init__()
+        self.a, self.r, self.b = nn.Linear(3, 2), layer, nn.Linear(2, 4)
+        self.given = given
+
+    def forward(self, x):
+        state = x.new_ones(1, len(x), 2) if self.given else None
+        return self.b(self.r(self.a(x), state)[0])
+
+
+def test_a_hidden_unit_is_its_row_in_every_gate_and_what_reads_it():
+    graph = channel_graph(Recurrent(nn.GRU(2, 2, batch_first=True)), torch.zeros(2, 6, 3))
+    rows = [f"a.weight[0]:{i} a.bias[0]:{i} -> r.weight_ih_l0[1]:{i}" for i in range(2)]
+    gates = [f"{i},{i + 2},{i + 4}" for i in range(2)]
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    for i, gate in enumerate(gates):
+        made = " ".join(f"r.{name}[0]:{gate}" for name in names)
+        rows.append(f"{made} -> r.weight_hh_l0[1]:{i} b.weight[1]:{i}")
+    assert units(graph) == expect(*rows)
+    assert not graph.unknown
+
+
+def test_a_hidden_unit_that_starts_from_a_given_state_stays():
+    net = Recurrent(nn.GRU(2, 2, batch_first=True), given=True)
+    graph = channel_graph(net, torch.zeros(2, 6, 3))
+    assert not graph.may_go("r.weight_hh_l0").any()
+    assert graph.may_go("a.weight").all()
 
 
 def test_couplings_number_the_filters_that_share_a_choice():
@@ -534,6 +561,11 @@ def test_what_cannot_be_exported_is_refused_with_the_cause():
 
     with pytest.raises(RequestError, match="Wild cannot be exported"):
         channel_graph(Wild(), IMAGE)
+    whole = nn.Sequential()
+    whole.add_module("backbone", nn.Conv2d(3, 4, 1))
+    whole.add_module("boxes", Wild())
+    with pytest.raises(RequestError, match=r"its part without that \(model\.backbone\)"):
+        channel_graph(whole, IMAGE)
 
 
 def test_the_table_names_groups_and_reasons():

@@ -105,6 +105,10 @@ def _attributes(module: nn.Module, edits: Mapping[str, Kept]) -> None:
     if isinstance(module, nn.modules.conv._ConvNd):
         _convolution(module, weight)
         return
+    if isinstance(module, nn.RNNBase):
+        module.input_size = int(module.weight_ih_l0.shape[1])
+        module.hidden_size = int(module.weight_hh_l0.shape[1])
+        return
     tensor = module._parameters.get("weight")
     if isinstance(module, nn.GroupNorm) and 0 in weight:
         module.num_groups = _groups(module.num_groups, weight[0])

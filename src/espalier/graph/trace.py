@@ -1,8 +1,9 @@
 """From a module to its channel graph."""
 
+import io
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ Example = Tensor | tuple[object, ...] | list[object] | Mapping[str, object]
 """A tensor, positional arguments, or arguments by name."""
 
 UNUSED = "not used in the forward that was exported"
+PARTS = ("backbone", "body", "encoder", "features")
 HEADS = "nn.MultiheadAttention is as wide inside as outside, so its heads cannot go alone"
 
 
@@ -79,7 +81,9 @@ def exported(
     model: nn.Module, positional: tuple[object, ...], named: Mapping[str, object]
 ) -> ExportedProgram:
     """The model's ATen graph in evaluation mode."""
-    with evaluating(model), torch.no_grad(), warnings.catch_warnings():
+    # What the exporter prints of a failure, the whole graph so far, is in no proportion to its use.
+    quiet = redirect_stderr(io.StringIO())
+    with evaluating(model), torch.no_grad(), warnings.catch_warnings(), quiet:
         warnings.simplefilter("ignore")
         try:
             program = torch.export.export(model, positional, dict(named))
@@ -87,10 +91,14 @@ def exported(
             return decomposed
         except Exception as error:  # the exporter raises whatever the model's code does
             first = str(error).strip().splitlines()[:1]
+            parts = (n for n, m in model.named_children() if n in PARTS)
+            part = next(parts, None)
+            advice = f", or its part without that (model.{part})" if part else ""
             raise RequestError(
                 f"{type(model).__name__} cannot be exported by torch.export with these inputs "
                 f"({type(error).__name__}: {first[0] if first else ''}); "
-                "give inputs on which the model runs, and a forward without data-dependent control flow"
+                "give inputs on which the model runs, and a forward without data-dependent control "
+                f"flow{advice}"
             ) from error
 
 

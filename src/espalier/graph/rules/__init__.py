@@ -18,6 +18,7 @@ from espalier.graph.rules import (
     movement,
     normalisation,
     pooling,
+    recurrent,
 )
 from espalier.graph.value import Value
 
@@ -34,6 +35,7 @@ _ROWS: list[tuple[str, Rule]] = [
     ("_scaled_dot_product_flash_attention_for_cpu", contraction.attention),
     ("embedding", contraction.embedding),
     ("glu", contraction.glu),
+    ("gru lstm rnn_tanh rnn_relu", recurrent.recurrent),
     ("_native_batch_norm_legit_no_training batch_norm", normalisation.batch_norm),
     ("instance_norm _native_batch_norm_legit", normalisation.own_statistics),
     ("group_norm native_group_norm", normalisation.group_norm),

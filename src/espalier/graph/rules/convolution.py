@@ -16,7 +16,7 @@ from espalier.graph.value import Factor, Value, axis_factor, fix, unknown
 FIXED = "its input is no channel axis"
 
 
-def _tie(ctx: Context, x: Ids | None, w: Ids | None) -> None:
+def tie(ctx: Context, x: Ids | None, w: Ids | None) -> None:
     """The channels read and the axis of the weight that reads them."""
     if w is not None:
         ctx.labels.consumed(w)
@@ -104,7 +104,7 @@ def linear(ctx: Context, a: Arguments) -> Value:
 def _linear(ctx: Context, x: Value, w: Value, bias: Value | None) -> Value:
     x = ctx.isolate(x, x.rank - 1, "joint with the axis that a weight reads")
     read = x.factor(x.rank - 1)
-    _tie(ctx, None if read is None else read.labels, w.labels(1))
+    tie(ctx, None if read is None else read.labels, w.labels(1))
     out = w.labels(0)
     if out is not None:
         ctx.labels.produced(out)
@@ -165,7 +165,7 @@ def _nonzero(w: Value, swap: bool) -> NDArray[np.bool_] | None:
 def _plain(ctx: Context, read: Factor | None, w: Value, bias: Value | None, groups: int,
            padded: bool, transposed: bool) -> Factor | None:  # fmt: skip
     reads, writes = (0, 1) if transposed else (1, 0)
-    _tie(ctx, None if read is None else read.labels, w.labels(reads))
+    tie(ctx, None if read is None else read.labels, w.labels(reads))
     out = w.labels(writes)
     if out is not None:
         ctx.labels.produced(out)
@@ -212,7 +212,7 @@ def _within_groups(ctx: Context, read: Factor | None, w: Value, bias: Value | No
     own, out = w.labels(1), w.labels(0)
     if read is not None:
         ctx.labels.unify_along(read.labels.reshape(groups, -1), 0)
-    _tie(ctx, None if read is None else read.labels.reshape(groups, -1)[0], own)
+    tie(ctx, None if read is None else read.labels.reshape(groups, -1)[0], own)
     if out is not None:
         ctx.labels.produced(out)
         ctx.labels.unify_along(out.reshape(groups, -1), 0)

@@ -106,8 +106,8 @@ def _attributes(module: nn.Module, edits: Mapping[str, Kept]) -> None:
         _convolution(module, weight)
         return
     if isinstance(module, nn.RNNBase):
-        module.input_size = int(module.weight_ih_l0.shape[1])
-        module.hidden_size = int(module.weight_hh_l0.shape[1])
+        module.input_size = module.get_parameter("weight_ih_l0").shape[1]
+        module.hidden_size = module.get_parameter("weight_hh_l0").shape[1]
         return
     tensor = module._parameters.get("weight")
     if isinstance(module, nn.GroupNorm) and 0 in weight:

@@ -1,5 +1,6 @@
 """Measure: weights under every counting convention, multiply-accumulates, bytes. Pure functions."""
 
+from espalier.measure.break_even import BreakEven, CompressedRows, break_even
 from espalier.measure.costs import Example, LayerCost, LayerCosts, layer_costs
 from espalier.measure.counts import CONVENTIONS, Count, SparsityReport, counts, tally
 from espalier.measure.kinds import LayerKind, Owner, layer_kinds, owners
@@ -8,6 +9,8 @@ from espalier.measure.sizes import ModelBytes, model_bytes
 
 __all__ = [
     "CONVENTIONS",
+    "BreakEven",
+    "CompressedRows",
     "Count",
     "Example",
     "LayerCost",
@@ -17,6 +20,7 @@ __all__ = [
     "ModelBytes",
     "Owner",
     "SparsityReport",
+    "break_even",
     "counts",
     "layer_costs",
     "layer_kinds",

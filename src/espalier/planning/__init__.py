@@ -3,5 +3,6 @@
 from espalier.planning._build import plan
 from espalier.planning._plan import Plan
 from espalier.planning.entry import Entry, Skipped
+from espalier.planning.restore import above_break_even
 
-__all__ = ["Entry", "Plan", "Skipped", "plan"]
+__all__ = ["Entry", "Plan", "Skipped", "above_break_even", "plan"]

@@ -50,6 +50,7 @@ CNN = {
     "resnet18": ["conv1", "layer1.0.conv1", "layer2.0.downsample.0", "layer4.1.conv2"],
     "densenet121": ["features.conv0", "features.denseblock1.denselayer2.conv2"],
     "mobilenet_v2": ["features.2.conv.0.0", "features.3.conv.1.0", "features.18.0"],
+    "mobilenet_v3_small": ["features.0.0", "features.4.block.1.0", "features.4.block.2.fc1"],
 }
 
 

@@ -1,6 +1,8 @@
 """``espalier compact``: what is removed is proved; where nothing can be removed, that is said."""
 
 import json
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import yaml
 
 from cli.job import process
 from espalier import artifact, models
+from espalier.measure import latency
 
 FILTERS = {
     "model": "lenet5",
@@ -43,6 +46,12 @@ def test_filters_that_are_zero_are_removed_proved_and_saved(pruned):
     file = pruned / "run/compact.espalier"
     small = artifact.load(file, lambda: models.build("lenet5"))
     assert tuple(small.conv2.weight.shape) == (12, 5, 5, 5)
+    kept = json.loads((pruned / "run/compact.json").read_text())
+    assert kept["artefact_bytes"] == file.stat().st_size
+    assert kept["macs"]["after"] < kept["macs"]["before"]
+    assert kept["widths"]["conv2.weight"] == {"before": 50, "after": 12}
+    assert kept["widths"]["fc2.weight"] == {"before": 10, "after": 10}
+    assert kept["proof"]["holds"]
     said = artifact.inspect(file)
     assert said.proof.holds
     assert said.provenance["recipe"]["model"]["name"] == "lenet5"
@@ -112,20 +121,59 @@ def test_the_artefact_is_exported_and_the_runtime_computes_the_same(pruned, espa
     assert (pruned / "elsewhere.onnx").stat().st_size == said["bytes"]
 
 
-@pytest.mark.slow
-def test_latency_sets_dense_masked_and_compact_side_by_side(pruned, espalier, monkeypatch):
-    from espalier.measure import latency
+@pytest.fixture
+def briefly(monkeypatch):
+    """Two rounds on one thread: what is measured matters here, not how well."""
+    short = {"rounds": 2, "turn": 0.0, "threads": (1,)}
+    monkeypatch.setattr(
+        latency.latency, "__kwdefaults__", {**latency.latency.__kwdefaults__, **short}
+    )
 
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("briefly")
+def test_latency_sets_dense_masked_and_compact_side_by_side(pruned, espalier, monkeypatch):
     monkeypatch.chdir(pruned)
-    monkeypatch.setattr(latency.latency, "__kwdefaults__",
-                        {**latency.latency.__kwdefaults__, "rounds": 2, "turn": 0.0, "threads": (1,)})  # fmt: skip
     answer = espalier("measure", "run", "--latency", "--json")
     assert answer.status == 0, answer.err
     said = json.loads(answer.out)["latency"]
-    eager = [(row["batch"], row["model"]) for row in said["rows"] if row["runtime"] == "eager"]
+    assert said == json.loads((pruned / "run/latency.json").read_text())
+    timed = [(row["runtime"], row["batch"], row["model"]) for row in said["rows"]]
+    packages = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino"}
+    there = ["eager", *(name for name, package in packages.items() if find_spec(package))]
     names = ("dense", "masked", "compact")
-    assert eager == [(batch, name) for batch in (1, 32) for name in names]
-    assert any("fewer multiply-accumulates than dense" in line for line in said["remarks"])
+    assert timed == [(runtime, b, name) for b in (1, 32) for runtime in there for name in names]
+    assert said["macs"]["dense"] == said["macs"]["masked"] > said["macs"]["compact"]
+    assert "fewer multiply-accumulates than dense" in said["roofline"][1]
+    missing = [name for name in packages if name not in there]
+    assert [
+        name for name in packages if f"{name}: not installed" in str(said["remarks"])
+    ] == missing
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("briefly")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler (g++)")
+def test_latency_under_torch_compile(pruned, espalier, monkeypatch):
+    short = {**latency.latency.__kwdefaults__, "batches": (2,)}  # every setting compiles anew
+    monkeypatch.setattr(latency.latency, "__kwdefaults__", short)
+    monkeypatch.chdir(pruned)
+    answer = espalier("measure", "run", "--latency", "--compile")
+    assert answer.status == 0, answer.err
+    rows = json.loads((pruned / "run/latency.json").read_text())["rows"]
+    compiled = [row for row in rows if row["runtime"] == "torch.compile"]
+    assert [row["model"] for row in compiled] == ["dense", "masked", "compact"]
+    assert all(row["seconds"]["median"] > 0 for row in compiled)
+    assert "torch.compile" in answer.out
+
+
+@pytest.mark.slow
+def test_without_a_compiler_torch_compile_is_refused(pruned, espalier, monkeypatch):
+    monkeypatch.chdir(pruned)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    answer = espalier("measure", "run", "--latency", "--compile")
+    assert answer.status == 2
+    assert "there is no no-such-compiler" in answer.err
 
 
 def test_latency_of_no_run_is_refused(espalier, recipe):

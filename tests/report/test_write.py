@@ -20,6 +20,7 @@ SECTIONS = (
     "Conditions over time",
     "Certificate",
     "Density of each layer",
+    "Who can use these zeros",
     "Counts under every convention",
     "Environment, and how to do it again",
 )

@@ -15,17 +15,40 @@ if TYPE_CHECKING:
     from espalier.measure.latency import LatencyTable
     from espalier.recipe.running import Job
 
+_TIMED = ("torch", "onnxruntime", "openvino")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunLatency:
-    """What was measured, and what is to be said of it, a line each."""
+    """What was measured, and what is to be said of it, a line each.
+
+    Attributes:
+        table: Seconds a call and speed-ups.
+        macs: Multiply-accumulates that each model executes for one sample.
+        remarks: What could not be measured, and why.
+    """
 
     table: "LatencyTable"
+    macs: dict[str, int]
     remarks: tuple[str, ...]
 
+    @property
+    def roofline(self) -> tuple[str, ...]:
+        """The ratio of arithmetic against what was measured, a sentence a model."""
+        return self.table.roofline(self.macs)
+
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json``; seconds a call."""
-        return {**asdict(self.table), "remarks": list(self.remarks)}
+        """As ``latency.json`` has it; seconds a call."""
+        from espalier.recipe.environment import hardware, versions
+
+        return {
+            **asdict(self.table),
+            "macs": self.macs,
+            "roofline": self.roofline,
+            "remarks": self.remarks,
+            "versions": versions(*_TIMED),
+            "hardware": hardware(),
+        }
 
 
 def run_latency(run: Path, job: "Job", masked: "nn.Module", *, with_compile: bool) -> RunLatency:
@@ -39,12 +62,14 @@ def run_latency(run: Path, job: "Job", masked: "nn.Module", *, with_compile: boo
     """
     from espalier.compaction import compact
     from espalier.errors import EspalierError
+    from espalier.export import in_onnx_runtime, in_openvino
     from espalier.measure import layer_costs
     from espalier.measure.contestants import compiled
     from espalier.measure.latency import latency
     from espalier.models import load_weights
 
-    example, remarks = job.task.example_input, []
+    example = job.task.example_input
+    remarks: list[str] = []
     dense = deepcopy(masked)
     load_weights(dense, run / "before.safetensors")
     models = {"dense": dense, "masked": masked}
@@ -58,32 +83,31 @@ def run_latency(run: Path, job: "Job", masked: "nn.Module", *, with_compile: boo
     runtimes: dict[str, dict[str, Any]] = {"eager": dict(models)}
     if with_compile:
         runtimes["torch.compile"] = {name: compiled(model) for name, model in models.items()}
-    if find_spec("onnxruntime") and find_spec("onnxscript"):
+
+    def exported(
+        runtime: str, package: str, extra: str, enter: "Callable[[nn.Module, Tensor], Prepare]"
+    ) -> None:
+        if not (find_spec(package) and find_spec("onnxscript")):
+            remarks.append(f"{runtime}: not installed; pip install 'espalier[{extra}]'")
+            return
         try:
-            runtimes["ONNX Runtime"] = {n: _onnx(model, example) for n, model in models.items()}
+            ready = {name: enter(model, example) for name, model in models.items()}
+            for prepare in ready.values():
+                prepare(example, 1)  # what it refuses, it refuses before anything is timed
+            runtimes[runtime] = ready
         except EspalierError as error:
-            remarks.append(f"ONNX Runtime: {error}")
-    else:
-        remarks.append("ONNX Runtime: not installed; pip install 'espalier[onnx]'")
+            remarks.append(f"{runtime}: {error}")
+
+    exported("ONNX Runtime", "onnxruntime", "onnx", in_onnx_runtime)
+    exported("OpenVINO", "openvino", "openvino", in_openvino)
     table = latency(runtimes, example)
+    if table.unsteady:
+        remarks.append(
+            f"{table.unsteady} of {len(table.rows)} times have quartiles further apart than half their "
+            "median: something else was running; measure again on a quiet machine before you quote them"
+        )
     macs = {name: layer_costs(model, example).total for name, model in models.items()}
-    return RunLatency(table=table, remarks=(*table.roofline(macs), *remarks))
-
-
-def _onnx(model: "nn.Module", example: "Tensor") -> "Prepare":
-    from espalier.export import session, to_onnx
-
-    made: dict[int, bytes] = {}
-
-    def prepare(inputs: "Tensor", threads: int) -> Callable[[], object]:
-        data = free.data if free.batch is None else made.get(len(inputs))
-        if data is None:
-            data = made[len(inputs)] = to_onnx(model, example, batch=len(inputs)).data
-        run, here = session(data, threads), inputs.cpu()
-        return lambda: run(here)
-
-    free = to_onnx(model, example)
-    return prepare
+    return RunLatency(table=table, macs=macs, remarks=tuple(remarks))
 
 
 def latency_table(found: RunLatency, title: str) -> "Table":

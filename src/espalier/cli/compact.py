@@ -51,7 +51,9 @@ def compact(
     from espalier.artifact import save
     from espalier.cli._purify import purified
     from espalier.compaction import compact as compacted
+    from espalier.measure import layer_costs
     from espalier.recipe.running import reopened
+    from espalier.training.folder import write_json
     from espalier.training.record import plain
 
     job, model = reopened(run)
@@ -62,16 +64,22 @@ def compact(
     metrics = plain(job.task.evaluate(found.model))
     purification = {} if pure is None else {"purification": pure.to_dict()}
     save(file, found, job.plan, metrics, {"recipe": dict(job.content), **purification})
+    said = {
+        "run": str(run),
+        "artefact": str(file),
+        "artefact_bytes": file.stat().st_size,
+        "multiple": multiple,
+        "metrics": metrics,
+        "macs": {
+            "before": layer_costs(model, job.task.example_input).total,
+            "after": layer_costs(found.model, job.task.example_input).total,
+        },
+        **_plain(found, model),
+        **purification,
+    }
+    write_json(run / "compact.json", said)
     if as_json:
-        print_json(
-            {
-                **_plain(found, model),
-                **purification,
-                "metrics": metrics,
-                "run": str(run),
-                "artefact": str(file),
-            }
-        )
+        print_json(said)
         return
     screen = console()
     if pure is not None:
@@ -160,9 +168,28 @@ def _plain(found: "Compact", model: "nn.Module") -> dict[str, Any]:
         "after": asdict(found.after),
         "removed": found.removed,
         "shapes": {n: {"before": b, "after": a} for n, (b, a) in _changed(found, model).items()},
+        "widths": _widths(found, model),
         "proof": {**asdict(found.proof), "holds": found.proof.holds},
         "kept_back": found.kept_back,
         "constant": found.constant,
+    }
+
+
+def _widths(found: "Compact", model: "nn.Module") -> dict[str, dict[str, int]]:
+    """Outputs of every convolution and linear layer, by the name of its weight."""
+    before, after = _outputs(model), _outputs(found.model)
+    return {name: {"before": width, "after": after[name]} for name, width in before.items()}
+
+
+def _outputs(model: "nn.Module") -> dict[str, int]:
+    from espalier.measure import owners
+
+    weights = dict(model.named_parameters())
+    return {
+        name: weights[name].shape[0 if owner.kind.outputs_first else 1]
+        * (1 if owner.kind.outputs_first else owner.groups)
+        for name, owner in owners(model).items()
+        if owner.kind.is_conv or owner.kind.is_linear
     }
 
 

@@ -36,6 +36,7 @@ def measure(
     from espalier.measure import measure_table
     from espalier.recipe import load
     from espalier.recipe.running import Job, reopened
+    from espalier.training.folder import write_json
 
     if with_compile and not latency:
         raise RequestError("--compile says how to time; give --latency too")
@@ -50,6 +51,8 @@ def measure(
         model = job.model
     found = measured(model, job.task.example_input, pruned=job.plan.names)
     timed = run_latency(subject, job, model, with_compile=with_compile) if latency else None
+    if timed is not None:
+        write_json(subject / "latency.json", timed.to_dict())
     if as_json:
         times = {} if timed is None else {"latency": timed.to_dict()}
         print_json({**_plain(found, str(subject)), **times})
@@ -58,7 +61,7 @@ def measure(
     screen.print(measure_table(found, title=str(subject)))
     if timed is not None:
         screen.print(latency_table(timed, title="Latency"))
-        for line in timed.remarks:
+        for line in (*timed.roofline, *timed.remarks):
             print(line)
 
 

@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from espalier.errors import RequestError, RunError
+from espalier.errors import RequestError
+from espalier.export._check import TOLERANCE, agreement
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
-TOLERANCE = 1e-3
-"""Of max |Δoutput| relative to max |output|; above it nothing is handed out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,25 +79,14 @@ def to_onnx(
     generator = torch.Generator().manual_seed(0)
     given = [example, torch.randn(_sized(example, 3).shape, generator=generator), *batches]
     inputs = [one.cpu() if fixed is None else _sized(one.cpu(), fixed) for one in given]
-    difference = scale = 0.0
-    run = session(data)
-    for one in inputs:
-        with torch.no_grad():
-            expected = net(one)
-        found = run(one)
-        if not isinstance(expected, Tensor) or expected.shape != found.shape:
-            raise RunError(
-                "the ONNX model's output is not of the form of the model's; not exported"
-            )
-        gap = (expected.double() - found.double()).abs().max().item()
-        difference = max(difference, gap if gap == gap else float("inf"))
-        scale = max(scale, expected.double().abs().max().item())
-    if not difference <= tolerance * scale:
-        raise RunError(
-            f"ONNX Runtime computes something else: max |Δoutput| {difference:.2e} with outputs up to "
-            f"{scale:.2e}, and {tolerance:g} of that is allowed; nothing was exported"
-        )
-    return Exported(data=data, batch=fixed, difference=difference, scale=scale, batches=len(inputs))
+    found = agreement(net, session(data), inputs, runtime="ONNX Runtime", tolerance=tolerance)
+    return Exported(
+        data=data,
+        batch=fixed,
+        difference=found.difference,
+        scale=found.scale,
+        batches=found.batches,
+    )
 
 
 def session(data: bytes, threads: int = 0) -> Callable[[Tensor], Tensor]:

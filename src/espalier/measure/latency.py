@@ -1,10 +1,13 @@
 """Latency of several models, measured side by side: interleaved in one process, with its spread.
 
 A machine's speed drifts (clocks, neighbours, heat). So no model is measured on its own: in every
-round each has its turn, and ratios are taken within a round, where both stood side by side.
+round each has its turn, and ratios are taken within a round, where both stood side by side. The order of
+the turns is drawn anew in every round, so that no model always follows the same other one, and its caches
+and idle threads.
 """
 
 import os
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,6 +75,12 @@ class LatencyTable:
     rows: tuple[Latency, ...]
     rounds: int
 
+    @property
+    def unsteady(self) -> int:
+        """Settings whose seconds have quartiles further apart than half their median."""
+        spreads = [row.seconds for row in self.rows]
+        return sum(spread.high - spread.low > spread.median / 2 for spread in spreads)
+
     def roofline(self, macs: Mapping[str, int]) -> tuple[str, ...]:
         """The ratio of arithmetic against the ratio that was measured, a sentence a model.
 
@@ -113,7 +122,7 @@ def latency(
     turn: float = 0.01,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LatencyTable:
-    """Time models against each other, round-robin: in every round each has one turn.
+    """Time models against each other: in every round each has one turn, in an order drawn anew.
 
     Args:
         models: Runtime → name → a module, run eagerly (a copy, in evaluation mode, on its own
@@ -191,10 +200,12 @@ def _race(
         alone = [timed(call, 1) for _ in range(_WARM_UP)][-1]
         repeats[key] = max(1, round(turn / alone)) if alone > 0 else 1
     seconds: dict[Key, list[float]] = {key: [] for key in calls}
+    order, draw = list(calls), random.Random(0)
     for _ in range(rounds):
-        for key, call in calls.items():
-            call()  # not timed: caches and threads are those of the one before
-            seconds[key].append(timed(call, repeats[key]))
+        draw.shuffle(order)
+        for key in order:
+            calls[key]()  # not timed: caches and threads are those of the one before
+            seconds[key].append(timed(calls[key], repeats[key]))
     return seconds
 
 

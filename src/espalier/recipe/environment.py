@@ -16,23 +16,29 @@ _PACKAGES = ("espalier", "torch", "numpy", "safetensors", "pydantic")
 def environment() -> dict[str, Any]:
     """Versions, hardware and the commit of the working directory, as JSON has it."""
     return {
-        "versions": {"python": platform.python_version(), **_versions()},
-        "hardware": {
-            "machine": platform.machine(),
-            "system": f"{platform.system()} {platform.release()}",
-            "cpu": _processor(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        },
+        "versions": {"python": platform.python_version(), **versions(*_PACKAGES)},
+        "hardware": hardware(),
         "git_commit": commit(Path.cwd()),
         "arguments": sys.argv[1:],
     }
 
 
-def _versions() -> dict[str, str]:
+def hardware() -> dict[str, Any]:
+    """The machine, as JSON has it."""
+    return {
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Of those packages that are installed."""
     found = {}
-    for package in _PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

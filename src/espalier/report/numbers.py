@@ -103,6 +103,20 @@ def duration(value: Any) -> str:
     return f"{minutes // 60}{_THIN}h {minutes % 60}{_THIN}min"
 
 
+def milliseconds(value: Any) -> str:
+    """Seconds as milliseconds, the unit left to the column, with three significant digits.
+
+    >>> milliseconds(0.0001234), milliseconds(0.0456), milliseconds(1.5)
+    ('0.123', '45.6', '1,500')
+    """
+    seconds = finite(value)
+    if seconds is None:
+        return MISSING
+    number = 1e3 * seconds
+    places = max(0, 2 - math.floor(math.log10(number))) if number > 0 else 0
+    return f"{number:,.{min(places, 4)}f}"
+
+
 def power_of_ten(value: float) -> str:
     """A tick of a logarithmic axis.
 

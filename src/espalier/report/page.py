@@ -12,6 +12,7 @@ from espalier.report import figures, numbers, tables, words
 from espalier.report.figures import Drawing, Heatmap, Key
 from espalier.report.groups import Group, compare
 from espalier.report.runs import DENSE, Run
+from espalier.report.smaller import Smaller, smaller
 from espalier.report.tables import Table
 
 Facts = Sequence[tuple[str, str]]
@@ -31,6 +32,7 @@ class Evidence:
     certificate_table: Table | None
     layers: Table | None
     counts: Table | None
+    smaller: Smaller
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,7 @@ def _evidence(group: Group, index: int) -> Evidence:
         certificate_table=tables.certificate(run),
         layers=tables.layers(run),
         counts=tables.counts(run),
+        smaller=smaller(run, name),
     )
 
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from espalier.errors import RunFolderError
 from espalier.report.numbers import finite
 from espalier.training import read_run as read_record
+from espalier.training.record import read_mapping
 
 Json = Mapping[str, Any]
 
@@ -47,6 +48,8 @@ class Run:
         updates: "update" events, one for each step.
         resumed: how often the run was taken up again.
         result: ``result.json``; ``None`` while the run is unfinished.
+        compact: ``compact.json``; ``None`` unless the run was compacted.
+        latency: ``latency.json``; ``None`` unless its latency was measured.
     """
 
     path: Path
@@ -58,6 +61,8 @@ class Run:
     updates: Sequence[Json]
     resumed: int
     result: Json | None
+    compact: Json | None
+    latency: Json | None
 
     @property
     def recipe(self) -> Json:
@@ -140,6 +145,11 @@ class Run:
         """The "epoch" events of one phase."""
         return [epoch for epoch in self.epochs if epoch.get("phase") == name]
 
+    def file_size(self, name: str) -> int | None:
+        """Bytes of a file of the folder, if it is there."""
+        path = self.path / name
+        return path.stat().st_size if path.is_file() else None
+
     def tensors(self, names: Sequence[str], file: str) -> dict[str, Any]:
         """Float32 tensors by name from ``before.safetensors`` or ``weights.safetensors``.
 
@@ -192,7 +202,13 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         updates=_latest(record.events, "update", "step"),
         resumed=kinds.count("resumed"),
         result=record.result,
+        compact=_found(record.path / "compact.json"),
+        latency=_found(record.path / "latency.json"),
     )
+
+
+def _found(path: Path) -> Json | None:
+    return read_mapping(path) if path.is_file() else None
 
 
 def _text(path: Path) -> str:

@@ -169,7 +169,10 @@ def layers(run: Run) -> Table | None:
             Cell(text=numbers.count(value.get("total"))),
         ]
         if planned:
-            row += [Cell(text=_keep(run.plan.get(name))), Cell(text=_set(run.plan.get(name, {})))]
+            row += [
+                Cell(text=_keep(run.plan.get(name))),
+                Cell(text=set_name(run.plan.get(name, {}))),
+            ]
         rows.append(row)
     heads, words = ["parameter", "density", "nonzero", "weights"], [0]
     if planned:
@@ -178,7 +181,12 @@ def layers(run: Run) -> Table | None:
     return Table(heads=heads, words=words, rows=rows, caption=caption) if rows else None
 
 
-def _set(entry: Json) -> str:
+def set_name(entry: Json) -> str:
+    """The set of a plan's entry with its arguments.
+
+    >>> set_name({"set": {"n_of_m": {"n": 2, "m": 4}}})
+    'n_of_m(n=2, m=4)'
+    """
     spec = entry.get("set", MISSING)
     if isinstance(spec, Mapping):
         return "; ".join(

@@ -33,6 +33,15 @@ def title(runs: Sequence[Run]) -> str:
     return f"{models} on {data}"
 
 
+def sentence(words: str) -> str:
+    """A clause as a sentence.
+
+    >>> sentence("nothing goes")
+    'Nothing goes.'
+    """
+    return words[:1].upper() + words[1:] + "." * (not words.endswith("."))
+
+
 def lead(comparison: Comparison) -> str:
     """What happened, in one or two sentences with its figures."""
     groups = comparison.groups

@@ -95,8 +95,7 @@ class RunFolder:
 
     def write_json(self, name: str, content: Any) -> None:
         """Replace a file by JSON; NaN and infinities become null, for JSON has none."""
-        text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
-        write_bytes(self / name, text.encode())
+        write_json(self / name, content)
 
     def write_yaml(self, name: str, content: Any) -> None:
         """Replace a file by YAML, keys in the order given."""
@@ -155,6 +154,16 @@ class RunFolder:
             write_bytes(self / "metrics.jsonl", b"".join(line + b"\n" for line in lines[:count]))
             self.count = min(count, len(lines))
         self._before, self._began = seconds, time.monotonic()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a file by JSON; NaN and infinities become null, for JSON has none.
+
+    Raises:
+        RunFolderError: The disk is full, or the folder cannot be written.
+    """
+    text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
+    write_bytes(path, text.encode())
 
 
 def _begin(path: Path, resume: bool) -> None:

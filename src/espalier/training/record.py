@@ -52,7 +52,7 @@ def read_run(path: Path | str) -> RunRecord:
         raise WrongFolderError(f"{path}: there is no such folder; give the folder of a run")
     if not (path / "config.json").is_file():
         raise WrongFolderError(f"{path}: not a run, for it has no config.json; give a run's folder")
-    config = _mapping(path / "config.json", "json")
+    config = read_mapping(path / "config.json")
     if config.get("format") != FORMAT:
         raise WrongFolderError(f"{path}: its config.json is not that of a run; give a run's folder")
     if config.get("version") != VERSION:
@@ -64,9 +64,9 @@ def read_run(path: Path | str) -> RunRecord:
     return RunRecord(
         path=path,
         config=config,
-        plan=_mapping(path / "plan.yaml", "yaml") if has["plan.yaml"] else None,
+        plan=read_mapping(path / "plan.yaml") if has["plan.yaml"] else None,
         events=tuple(read_events(path / "metrics.jsonl")),
-        result=_mapping(path / "result.json", "json") if has["result.json"] else None,
+        result=read_mapping(path / "result.json") if has["result.json"] else None,
     )
 
 
@@ -109,10 +109,15 @@ def plain(content: Any) -> Any:
     return content if isinstance(content, str | int | float | None) else str(content)
 
 
-def _mapping(path: Path, kind: str) -> Mapping[str, Any]:
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """A file of JSON, or of YAML by its suffix, that holds a mapping.
+
+    Raises:
+        RunFolderError: It cannot be read, or holds something else.
+    """
     try:
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if kind == "json" else yaml.safe_load(text)
+        content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RunFolderError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):

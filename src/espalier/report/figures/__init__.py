@@ -6,6 +6,7 @@ from espalier.report.figures.certificate import certificate
 from espalier.report.figures.conditions import conditions
 from espalier.report.figures.curves import BANDED, curves
 from espalier.report.figures.heatmaps import Heatmap, heat_stops, heatmaps
+from espalier.report.figures.widths import widths
 
 __all__ = [
     "BANDED",
@@ -19,4 +20,5 @@ __all__ = [
     "heat_stops",
     "heatmaps",
     "styles_for",
+    "widths",
 ]

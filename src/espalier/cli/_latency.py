@@ -60,7 +60,6 @@ def run_latency(run: Path, job: "Job", masked: "nn.Module", *, with_compile: boo
         masked: Its model.
         with_compile: Under ``torch.compile`` too.
     """
-    from espalier.compaction import compact
     from espalier.errors import EspalierError
     from espalier.export import in_onnx_runtime, in_openvino
     from espalier.measure import layer_costs
@@ -74,9 +73,8 @@ def run_latency(run: Path, job: "Job", masked: "nn.Module", *, with_compile: boo
     load_weights(dense, run / "before.safetensors")
     models = {"dense": dense, "masked": masked}
     try:
-        found = compact(masked, example)
-        models["compact"] = found.model
-        if not found.removed:
+        models["compact"] = _compact(run, job, masked)
+        if _parameters(models["compact"]) == _parameters(masked):
             remarks.append("nothing could be removed: compact is masked; see espalier compact")
     except EspalierError as error:
         remarks.append(f"no compact model: {error}")
@@ -108,6 +106,21 @@ def run_latency(run: Path, job: "Job", masked: "nn.Module", *, with_compile: boo
         )
     macs = {name: layer_costs(model, example).total for name, model in models.items()}
     return RunLatency(table=table, macs=macs, remarks=tuple(remarks))
+
+
+def _compact(run: Path, job: "Job", masked: "nn.Module") -> "nn.Module":
+    """The model that ``espalier compact`` left in the run, purified if it was; else made now."""
+    from espalier.cli.export import stored_model
+    from espalier.compaction import compact
+
+    artefact = run / "compact.espalier"
+    if artefact.is_file():
+        return stored_model(artefact, job)
+    return compact(masked, job.task.example_input).model
+
+
+def _parameters(model: "nn.Module") -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def latency_table(found: RunLatency, title: str) -> "Table":

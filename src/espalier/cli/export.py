@@ -70,17 +70,23 @@ def export(
 
 
 def _model(subject: Path, run: Path | None) -> "tuple[Job, nn.Module, str]":
-    from espalier.artifact import inspect, load
-    from espalier.recipe.building import make_model
+    from espalier.artifact import inspect
     from espalier.recipe.running import reopened
 
     if subject.is_dir():
         return *reopened(subject), "masked"
-    stored = inspect(subject)
+    kind = "compact" if inspect(subject).edits.slices else "masked"
     job, _ = reopened(run or subject.parent)
+    return job, stored_model(subject, job), kind
+
+
+def stored_model(artefact: Path, job: "Job") -> "nn.Module":
+    """The model in an artefact, built as its run says."""
+    from espalier.artifact import load
+    from espalier.recipe.building import make_model
+
     # The run says how the model is built: an artefact may come from anywhere, and names no code.
     without_weights = job.recipe.model_copy(
         update={"model": job.recipe.model.model_copy(update={"weights": None})}
     )
-    model = load(subject, lambda: make_model(without_weights, len(job.task.train.classes)))
-    return job, model, "compact" if stored.edits.slices else "masked"
+    return load(artefact, lambda: make_model(without_weights, len(job.task.train.classes)))

@@ -160,6 +160,13 @@ def _remarks(run: Run, said: Json) -> list[str]:
     told = []
     if said.get("removed") == 0:
         told.append("Nothing could be removed: the compact model is the masked one.")
+    pure = _part(said, "purification")
+    if pure:
+        test = [numbers.percent(_part(pure, "test").get(key)) for key in ("before", "after")]
+        told.append(
+            "The masked model was purified first, which changes it: "
+            f"{run.goal} on the test set {test[0]} before, {test[1]} after."
+        )
     accuracy = finite(_part(said, "metrics").get(run.goal))
     if accuracy is not None:
         told.append(f"The compact model's {run.goal} on the test set: {numbers.percent(accuracy)}.")

@@ -157,13 +157,13 @@ STRANGE: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("strange", STRANGE, ids=str)
 def test_a_purified_model_is_said_to_be_another(compacted: Make) -> None:
     pure = {"purification": {"test": {"before": 0.99, "after": 0.985}}}
     told = smaller(read_run(compacted(pure)), "x").remarks
     assert any("purified first" in line and "99.00" in line and "98.50" in line for line in told)
 
 
+@pytest.mark.parametrize("strange", STRANGE, ids=str)
 def test_strange_values_leave_their_part_out_and_nothing_else(
     compacted: Make, strange: Any
 ) -> None:

@@ -4,7 +4,7 @@
     python benchmarks/tables.py --check    # exit status 1 if that would change it
 
 A marker is ``<!-- table NAME -->`` … ``<!-- end -->``, NAME being a grid of ``benchmarks/grids``,
-``overhead`` or ``selection``.
+``overhead``, ``selection``, ``structured``, ``structured_latency`` or ``families``.
 """
 
 import argparse
@@ -127,10 +127,82 @@ def selection_table() -> str:
     )
 
 
+def structured_table() -> str:
+    """Accuracies and sizes of the runs of ``structured.json``."""
+    rows = []
+    for title, run in _structured().items():
+        own, counts, small = run["accuracy"], run["counts"], run["compact"]
+        epochs = run["epochs"]
+        rows.append(
+            [
+                title,
+                *(_percent(own[name]) for name in ("dense", "hard_pruned", "retrained")),
+                f"{epochs['prune']} + {epochs.get('retrain', 0)}",
+                f"{counts['conv_only']['nonzero']:,} ({counts['conv_only']['compression']:.1f}×)",
+                f"{small['after']['parameters']:,} of {small['before']['parameters']:,}",
+                _percent(small["metrics"]["accuracy"]),
+                f"{small['proof']['difference']:.1e} of {small['proof']['scale']:.0f}",
+            ]
+        )
+    heads = ["run", "dense, %", "as cut, %", "retrained, %", "epochs", "convolution weights left"]
+    heads += ["parameters of the compact model", "its accuracy, %", "max Δoutput, of outputs up to"]
+    return markdown(heads, rows)
+
+
+def structured_latency_table() -> str:
+    """Speed-up over dense of the compact models of ``structured.json``, one thread."""
+    rows = []
+    for title, run in _structured().items():
+        for row in run.get("latency", {}).get("rows", []):
+            if row["model"] != "dense" and row["threads"] == 1:
+                up = row["speedup"]
+                rows.append(
+                    [title, row["runtime"], row["model"], str(row["batch"]),
+                     f"{1000 * row['seconds']['median']:.2f}",
+                     f"{up['median']:.2f} ({up['low']:.2f}–{up['high']:.2f})"]
+                )  # fmt: skip
+    return markdown(["run", "runtime", "model", "batch", "ms a call", "× dense (quartiles)"], rows)
+
+
+def _structured() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((HERE / "results" / "structured.json").read_text())
+    return found
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def families_table() -> str:
+    """How many models of ``compact_families.json`` each tool makes smaller."""
+    found = json.loads((HERE / "results" / "compact_families.json").read_text())
+    models = found["models"]
+    failed = {
+        tool: sorted(name for name, row in models.items() if not row[tool].get(key))
+        for tool, key in (("espalier", "correct"), ("torch_pruning", "runs"))
+    }
+    return markdown(
+        ["tool", "models", "right", "not"],
+        [
+            [label, str(len(models)), str(len(models) - len(failed[tool])), ", ".join(failed[tool]) or "–"]
+            for tool, label in (
+                ("espalier", "Espalier: smaller, and proved equal"),
+                ("torch_pruning", "Torch-Pruning: smaller, and it runs"),
+            )
+        ],
+    )  # fmt: skip
+
+
 def page() -> str:
     def fill(match: re.Match[str]) -> str:
         name = match[1]
-        special = {"overhead": overhead_table, "selection": selection_table}
+        special = {
+            "overhead": overhead_table,
+            "selection": selection_table,
+            "structured": structured_table,
+            "structured_latency": structured_latency_table,
+            "families": families_table,
+        }
         table = special[name]() if name in special else grid_table(name)
         return f"<!-- table {name} -->\n\n{table}\n\n<!-- end -->"
 

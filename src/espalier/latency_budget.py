@@ -75,7 +75,8 @@ def plan_for_latency(
         target: τ, a fraction in (0, 1) of the dense model's seconds a call.
         batch: Samples a call.
         threads: Threads a call may use.
-        runtime: What times a module; ``eager``, ``compiled``, or your own.
+        runtime: What times a module: ``eager``, ``compiled``, your own, or ONNX Runtime by
+            ``functools.partial(espalier.export.contestants.in_onnx_runtime, example=example_input)``.
         set: ``Filters()`` (the default) or ``Channels()``.
         include: As for :func:`espalier.plan`.
         exclude: Likewise.

@@ -4,8 +4,8 @@
     python benchmarks/admm_nn.py --data MNIST
 
 Every stage leaves its weights under ~/.cache/espalier-benchmarks and is not run again while they are there;
-``results/admm_nn.json`` is written anew from them. Trained on the first 55,000 training images; bits are chosen
-on the last 5,000, which the pretrained weights have seen; accuracy is reported on the test images.
+``results/admm_nn.json`` is written anew from them. Trained on the first 55,000 training images; accuracy is reported
+on the last 5,000, which the pretrained weights have seen, and on the test images, for every number of bits.
 """
 
 import argparse
@@ -202,7 +202,7 @@ def main() -> None:
             {
                 "seed": seed, "limit_bits": LIMIT, "costs_bits": COSTS, "prune": PRUNE,
                 "distil": DISTIL if options.distil else None,
-                "chosen_on": "the last 5,000 training images, which the pretrained weights have seen",
+                "validation": "the last 5,000 training images, which the pretrained weights have seen",
                 "rows": rows, "torch": torch.__version__, "espalier": esp.__version__,
                 "machine": processor(), "cores": os.cpu_count(),
             },

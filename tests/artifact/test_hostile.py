@@ -120,6 +120,11 @@ def attribute(content, **changes):
     content["edits"]["attributes"][0].update(changes)
 
 
+def column(content, **changes):
+    edit = {"name": "stem.0.weight", "shape": [3, 3, 3], "keep": [0]} | changes
+    content["edits"]["columns"].append(edit)
+
+
 CONTENTS = {
     "unknown parameter": (lambda c: slices(c)[0].update(name="wide.wieght"), "wide.weight"),
     "dunder parameter": (lambda c: slices(c)[0].update(name="__class__"), "no such parameter"),
@@ -138,7 +143,10 @@ CONTENTS = {
     "negative axis": (lambda c: slices(c)[0].update(axis=-1), "count"),
     "edited twice": (lambda c: slices(c).append(slices(c)[0]), "edited twice"),
     "an edit is missing": (lambda c: slices(c).pop(0), "of another shape"),
-    "no edits": (lambda c: c.update(edits={"slices": [], "attributes": []}), "of another shape"),
+    "no edits": (
+        lambda c: c.update(edits={"slices": [], "attributes": [], "columns": []}),
+        "of another shape",
+    ),
     "edits are a list": (lambda c: c.update(edits=[]), "object"),
     "slices are a string": (lambda c: c["edits"].update(slices="abc"), "list"),
     "dunder attribute": (lambda c: attribute(c, name="__class__"), "plain path"),
@@ -153,6 +161,13 @@ CONTENTS = {
     "another value": (lambda c: attribute(c, before=9), "expected the number 9"),
     "growing": (lambda c: attribute(c, after=10**9), "cannot go"),
     "zero": (lambda c: attribute(c, after=0), "cannot go"),
+    "columns past the end": (lambda c: column(c, keep=[27]), "columns must ascend within"),
+    "columns of many axes": (lambda c: column(c, shape=[3, 3, 3, 3]), "within three sizes"),
+    "columns by half": (lambda c: column(c, keep=[0.5]), "within three sizes"),
+    "columns of an absurd shape": (lambda c: column(c, shape=[3, 3, 10**30]), "a count"),
+    "columns of no module": (lambda c: column(c, name="nowhere.weight"), "no such module"),
+    "columns of a buffer": (lambda c: column(c, name="stem.1.running_mean"), "plain Conv2d"),
+    "columns of another shape": (lambda c: column(c, shape=[3, 5, 5]), "filters of shape"),
     "tied to nothing": (lambda c: c.update(tied={"a": "b"}), "tied to no tensor"),
     "tied to itself": (lambda c: c.update(tied={"scale": "scale"}), "tied to no tensor"),
     "another name": (lambda c: c.update(tied={"more": "scale"}), "not in the model: more"),

@@ -408,7 +408,11 @@ def test_edits_that_do_not_fit_are_refused():
         apply_edits(net, Edits(slices=(SliceEdit(name="weight", axis=0, size=5, keep=(0,)),)))
     with pytest.raises(RequestError, match="must ascend"):
         Edits.from_data(
-            {"slices": [{"name": "w", "axis": 0, "size": 3, "keep": [2, 9]}], "attributes": []}
+            {
+                "slices": [{"name": "w", "axis": 0, "size": 3, "keep": [2, 9]}],
+                "attributes": [],
+                "columns": [],
+            }
         )
 
 

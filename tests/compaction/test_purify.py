@@ -269,7 +269,7 @@ def near(net, x):
     return torch.no_grad()(lambda model: -float((model(x) - expected).abs().max()) / scale)
 
 
-@pytest.mark.parametrize("max_drop", [0.0, 1e-3, 0.05])
+@pytest.mark.parametrize("max_drop", [0.0, 0.05])
 def test_the_guard_is_kept_and_the_result_is_the_same_twice(max_drop):
     net = chain(5)
     found, again = (purify(net, X, near(net, X), max_drop=max_drop) for _ in range(2))

@@ -130,7 +130,7 @@ def _dump(data: object) -> str:
 
 
 def _edits(data: object) -> Edits:
-    data = _record(data, {"slices", "attributes"}, "edits")
+    data = _record(data, {"slices", "attributes", "columns"}, "edits")
     seen = set()
     for row in _list(data["slices"], "edits: slices"):
         row = _record(row, {"name", "axis", "size", "keep"}, "a slice")
@@ -151,6 +151,13 @@ def _edits(data: object) -> Edits:
         before, after = (count(row[key], f"{path}.{name}: {key}") for key in ("before", "after"))
         if not 1 <= after <= before:
             raise CheckpointError(f"{path}.{name}: cannot go from {before} to {after}")
+    for row in _list(data["columns"], "edits: columns"):
+        row = _record(row, {"name", "shape", "keep"}, "a column edit")
+        name = plain_name(row["name"], "a column edit's name")
+        shape = [count(n, f"{name!r}: shape") for n in _list(row["shape"], f"{name!r}: shape")]
+        keep = _list(row["keep"], f"{name!r}: keep")
+        if len(shape) != 3 or any(type(index) is not int for index in keep):
+            raise CheckpointError(f"{name!r}: columns are integers within three sizes")
     return Edits.from_data(data)
 
 

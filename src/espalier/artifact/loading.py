@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from espalier.artifact.container import Header, read_header, read_tensors, refusing
 from espalier.artifact.document import Artifact, from_text
 from espalier.artifact.tensors import fill_, held
-from espalier.compaction import Edits, apply_edits
+from espalier.compaction import ColumnEdit, Edits, apply_edits
+from espalier.compaction.gathered import scattered
 from espalier.errors import CheckpointError, RequestError
 
 Constructor = Callable[[], nn.Module]
@@ -69,10 +70,12 @@ def expand(path: str | os.PathLike[str], make_model: Constructor) -> nn.Module:
     for edit in artifact.edits.slices:
         cuts.setdefault(id(named[edit.name]), {})[edit.axis] = edit.keep
     done: set[int] = set()
-    values = held(small)
+    values = {name: tensor.detach() for name, tensor in held(small).items()}
+    for column in artifact.edits.columns:
+        values[column.name] = _wide(values[column.name], column)
     for name, target in held(dense).items():
         if id(target) not in done:
-            target.data = _scattered(values[name].detach(), target.shape, cuts.get(id(target), {}))
+            target.data = _scattered(values[name], target.shape, cuts.get(id(target), {}))
             done.add(id(target))
     return dense
 
@@ -150,3 +153,9 @@ def _scattered(value: Tensor, shape: torch.Size, cuts: dict[int, tuple[int, ...]
         index = torch.tensor(keep, device=bits.device)
         bits = bits.new_zeros(size).index_copy_(axis, index, bits)
     return bits.view(value.dtype).clone()
+
+
+def _wide(value: Tensor, edit: ColumnEdit) -> Tensor:
+    """All columns of a convolution from those that were kept."""
+    bits = scattered(value.view(_BITS[value.element_size()]), edit)
+    return bits.view(value.dtype)

@@ -37,6 +37,15 @@ def compact(
     multiple: Annotated[
         int, typer.Option("--multiple", min=1, help="Widths stay divisible by it.")
     ] = 1,
+    gather: Annotated[
+        float,
+        typer.Option(
+            "--gather",
+            min=0.0,
+            max=1.0,
+            help="Convolutions with at most this fraction of their columns left hold those alone.",
+        ),
+    ] = 0.0,
     purify: Annotated[
         bool,
         typer.Option("--purify", help="First set to zero what is weak, as far as --guard allows."),
@@ -60,7 +69,13 @@ def compact(
     file = out or run / "compact.espalier"
     pure = purified(job, model, guard) if purify else None
     model = model if pure is None else pure.found.model
-    found = compacted(model, job.task.example_input, real_batches(job.task), multiple=multiple)
+    found = compacted(
+        model,
+        job.task.example_input,
+        real_batches(job.task),
+        multiple=multiple,
+        gather=gather,
+    )
     metrics = plain(job.task.evaluate(found.model))
     purification = {} if pure is None else {"purification": pure.to_dict()}
     save(file, found, job.plan, metrics, {"recipe": dict(job.content), **purification})
@@ -105,8 +120,10 @@ def real_batches(task: "Classification") -> "Iterator[Tensor]":
 
 def remarks(found: "Compact", plan: "Plan") -> list[str]:
     """The proof, what was kept back and why, a line each; and what would help if nothing went."""
+    from espalier.compaction import Edits
+
     lines = [str(found.proof)]
-    if not found.removed:
+    if found.edits == Edits():
         lines.append(f"nothing was removed: {_why_nothing(found, plan)}")
     if found.constant:
         lines.append(

@@ -9,6 +9,7 @@ from espalier.compaction.compact import Compact as Compact
 from espalier.compaction.compact import Size as Size
 from espalier.compaction.compact import compact as compact
 from espalier.compaction.edits import AttributeEdit as AttributeEdit
+from espalier.compaction.edits import ColumnEdit as ColumnEdit
 from espalier.compaction.edits import Edits as Edits
 from espalier.compaction.edits import SliceEdit as SliceEdit
 from espalier.compaction.proof import Proof as Proof

@@ -2,14 +2,18 @@
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
+from espalier.compaction.columns import crops
 from espalier.compaction.dead import find_dead, fold_, folds, zero_but_frozen
 from espalier.compaction.edits import Edits
+from espalier.compaction.gathered import columns_to_gather
+from espalier.compaction.literals import failing_module
 from espalier.compaction.proof import Proof, compare
-from espalier.compaction.settle import settle
+from espalier.compaction.remove import apply_edits
+from espalier.compaction.settle import Prepare, Prove, Settled, settle
 from espalier.errors import RequestError
 from espalier.graph.groups import ChannelGraph
 from espalier.graph.labels import Ids
@@ -77,6 +81,7 @@ def compact(
     *,
     multiple: int = 1,
     minimum: int = 1,
+    gather: float = 0.0,
     tolerance: float = 1e-4,
     zero_constants: bool = False,
     graph: ChannelGraph | None = None,
@@ -94,6 +99,10 @@ def compact(
         batches: Real batches for the proof, in the same form.
         multiple: Widths stay divisible by it (unless they were not before and nothing goes).
         minimum: Channels every axis keeps at least.
+        gather: A fraction; convolutions of whose columns at most so many are left hold those alone
+            (:class:`~espalier.compaction.gathered.GatheredConv2d`): always smaller, faster only
+            for some sizes, so off by default. Kernels are cropped to their live positions in any
+            case.
         tolerance: For the proof: max |Δoutput| ≤ tolerance · max |output|.
         zero_constants: Set the constants that cannot be folded to zero, so that their channels go.
             That changes the function: by how much is reported in ``change``, and the proof is
@@ -101,7 +110,7 @@ def compact(
         graph: Of this model, if it is known already, or with more classes frozen.
 
     Raises:
-        RequestError: The model cannot be exported, or it computes NaN.
+        RequestError: The model cannot be exported, or it computes NaN; ``gather`` is no fraction.
         RunError: No smaller model that was tried is equal to the masked one.
 
     Example:
@@ -113,6 +122,8 @@ def compact(
         >>> small.model[0], small.proof.holds
         (Linear(in_features=3, out_features=2, bias=True), True)
     """
+    if not 0 <= gather <= 1:
+        raise RequestError(f"gather={gather}; give a fraction, 0 to 1")
     graph = channel_graph(model, example_input) if graph is None else graph
     real = list(batches or ())
     masked, change = model, None
@@ -143,6 +154,7 @@ def compact(
     found = settle(
         graph, dead.classes, prepare, prove, example_input, multiple=multiple, minimum=minimum
     )
+    found = _laid_out(found, gather, prepare, prove, example_input)
     reasons = [*found.kept_back.values(), *zero_but_frozen(graph, masked).values()]
     return Compact(
         model=found.model,
@@ -155,3 +167,25 @@ def compact(
         constant=len(dead.constant),
         change=change,
     )
+
+
+def _laid_out(
+    found: Settled, gather: float, prepare: Prepare, prove: Prove, example: Example
+) -> Settled:
+    """Kernels cut to their live positions, then columns left out, each step if the proof holds."""
+    slices = (*found.edits.slices, *crops(found.model))
+    found = _edited(found, replace(found.edits, slices=slices), prepare, prove, example)
+    columns = columns_to_gather(found.model, gather)
+    return _edited(found, replace(found.edits, columns=columns), prepare, prove, example)
+
+
+def _edited(
+    found: Settled, edits: Edits, prepare: Prepare, prove: Prove, example: Example
+) -> Settled:
+    if edits == found.edits:
+        return found
+    small = apply_edits(prepare(found.gone), edits)
+    if failing_module(small, example) is not None:  # a forward that uses the weight by itself
+        return found
+    proof = prove(small)
+    return replace(found, model=small, edits=edits, proof=proof) if proof.holds else found

@@ -1,7 +1,9 @@
 """What was taken out, as data: parameter name, axis, kept indices."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,21 @@ class AttributeEdit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ColumnEdit:
+    """Keep some columns of a convolution's weight: (O, I, kh, kw) becomes (O, columns, 1, 1).
+
+    Attributes:
+        name: Of the weight; what slices cut off it is gone already.
+        shape: (I, kh, kw).
+        keep: The columns that stay, numbered through ``shape``, ascending.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    keep: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Edits:
     """Everything that turns the dense architecture into the compact one.
 
@@ -57,6 +74,7 @@ class Edits:
 
     slices: tuple[SliceEdit, ...] = ()
     attributes: tuple[AttributeEdit, ...] = ()
+    columns: tuple[ColumnEdit, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
         """As what JSON can hold."""
@@ -68,6 +86,9 @@ class Edits:
             "attributes": [
                 {"module": e.module, "name": e.name, "before": e.before, "after": e.after}
                 for e in self.attributes
+            ],
+            "columns": [
+                {"name": e.name, "shape": list(e.shape), "keep": list(e.keep)} for e in self.columns
             ],
         }
 
@@ -97,16 +118,32 @@ class Edits:
                 )
                 for e in data["attributes"]
             )
+            columns = tuple(
+                ColumnEdit(
+                    name=str(e["name"]),
+                    shape=_three(e["shape"]),
+                    keep=tuple(int(i) for i in e["keep"]),
+                )
+                for e in data["columns"]
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(f"these are not edits: {error!r}") from error
         for edit in slices:
-            rising = all(a < b for a, b in zip(edit.keep, edit.keep[1:], strict=False))
-            if not edit.keep or not rising or edit.keep[0] < 0 or edit.keep[-1] >= edit.size:
-                raise RequestError(
-                    f"{edit.name}: kept indices of axis {edit.axis} must ascend within "
-                    f"[0, {edit.size}) and not be empty"
-                )
-        return cls(slices=slices, attributes=attributes)
+            _check(edit.name, f"indices of axis {edit.axis}", edit.keep, edit.size)
+        for column in columns:
+            _check(column.name, "columns", column.keep, prod(column.shape))
+        return cls(slices=slices, attributes=attributes, columns=columns)
+
+
+def _three(sizes: Sequence[Any]) -> tuple[int, int, int]:
+    channels, rows, columns = sizes
+    return int(channels), int(rows), int(columns)
+
+
+def _check(name: str, what: str, keep: tuple[int, ...], size: int) -> None:
+    rising = all(a < b for a, b in pairwise(keep))
+    if not keep or not rising or keep[0] < 0 or keep[-1] >= size:
+        raise RequestError(f"{name}: kept {what} must ascend within [0, {size}) and not be empty")
 
 
 def slice_edits(graph: ChannelGraph, gone: Ids) -> tuple[SliceEdit, ...]:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from espalier.compaction.columns import crop_
 from espalier.compaction.edits import Edits, SliceEdit
+from espalier.compaction.gathered import gather_
 from espalier.errors import RequestError, UnknownNameError, nearest
 
 Kept = Mapping[int, SliceEdit]
@@ -62,6 +64,8 @@ def apply_edits(model: nn.Module, edits: Edits) -> nn.Module:
             _attributes(new, mine)
     for change in edits.attributes:
         _set(small, change.module, change.name, change.before, change.after)
+    for column in edits.columns:
+        gather_(small, column)
     return small
 
 
@@ -138,6 +142,8 @@ def _convolution(module: nn.modules.conv._ConvNd, weight: Kept) -> None:
     shape = module.weight.shape
     module.in_channels = int(shape[reads]) * (1 if module.transposed else module.groups)
     module.out_channels = int(shape[writes]) * (module.groups if module.transposed else 1)
+    if any(axis > 1 for axis in weight):
+        crop_(module, weight)
 
 
 def _groups(groups: int, edit: SliceEdit) -> int:

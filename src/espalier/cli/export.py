@@ -71,11 +71,12 @@ def export(
 
 def _model(subject: Path, run: Path | None) -> "tuple[Job, nn.Module, str]":
     from espalier.artifact import inspect
+    from espalier.compaction import Edits
     from espalier.recipe.running import reopened
 
     if subject.is_dir():
         return *reopened(subject), "masked"
-    kind = "compact" if inspect(subject).edits.slices else "masked"
+    kind = "masked" if inspect(subject).edits == Edits() else "compact"
     job, _ = reopened(run or subject.parent)
     return job, stored_model(subject, job), kind
 

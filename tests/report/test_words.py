@@ -9,7 +9,7 @@ from espalier.report.words import lead
 
 def group(name, accuracy):
     return Stand(
-        method=name, phrase=name, label=name, runs=[1], mean=lambda of: Stand(value=accuracy)
+        method=name, phrase=name, label=name, runs=[1], mean=lambda of: Stand(mean=accuracy)
     )
 
 

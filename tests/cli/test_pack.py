@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from espalier import models, packing
 from espalier.artifact import save
+from espalier.compaction import compact
 
 
 @pytest.mark.slow
@@ -49,6 +51,19 @@ def test_an_artefact_is_packed_without_its_run(espalier, place):
     assert packing.differing(model.state_dict(), packing.unpack("net.packed")) == []
     assert espalier("unpack", "net.packed", "--json").status == 0
     assert packing.differing(model.state_dict(), load_file("net.safetensors")) == []
+
+
+def test_a_compact_artefact_is_set_against_the_model_before(espalier, place):
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        model[0].weight[2:] = 0
+        model[0].bias[2:] = 0
+    small = compact(model, torch.zeros(1, 4))
+    save("net.espalier", small)
+    answer = espalier("pack", "net.espalier")
+    assert answer.status == 0, answer.err
+    assert "than the 67 parameters there were before compaction" in answer.out
+    assert packing.differing(small.model.state_dict(), packing.unpack("net.packed")) == []
 
 
 def test_what_cannot_be_read_is_refused(espalier, place):

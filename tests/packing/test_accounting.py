@@ -78,6 +78,23 @@ def test_lenet5_at_167_times_comes_within_three_percent_of_the_bound(tmp_path):
     assert packing.ratio == 4 * 431_080 / packing.file_bytes
 
 
+def test_index_and_data_bits_are_those_of_their_own_streams():
+    pytest.importorskip("constriction")
+    generator = np.random.default_rng(7)
+    weight = torch.zeros(100, 400)
+    where = generator.choice(40_000, 1000, replace=False)
+    weight.view(-1)[where] = torch.tensor(
+        generator.choice([1.0, 2.0], 1000, p=[0.95, 0.05])
+    ).float()
+    other = {"first": weight, "second": weight[:50].flip(0)}
+    for found in to_bytes(other)[1].tensors:
+        assert found.positions.startswith("coded")
+        assert found.values.endswith("coded")
+        assert found.index_bits == pytest.approx(found.bound_bits, abs=40)
+        entropy = found.nonzero * 0.2864  # of 0.95 against 0.05; then there is learning it
+        assert 0.8 * entropy < found.data_bits < 1.2 * entropy + 30
+
+
 def test_without_entropy_coding_the_cheapest_of_three_layouts_is_taken(monkeypatch):
     from espalier.packing import container
 

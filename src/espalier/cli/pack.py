@@ -46,12 +46,15 @@ def pack(
     from espalier.recipe.running import reopened
 
     job: Job | None = None
+    before: int | None = None
     if subject.is_dir():
         job, model = reopened(subject)
         tensors: Mapping[str, Tensor] = model.state_dict()
         file = out or subject / "model.packed"
     else:
         tensors = artifact.state_dict(subject)
+        stored = artifact.inspect(subject)
+        before = None if stored.before is None else stored.before.parameters
         file = out or subject.with_suffix(".packed")
     found = packing.pack(file, tensors)
     back = packing.unpack(file, limit=max(packing.LIMIT, _bytes(tensors)))
@@ -60,11 +63,17 @@ def pack(
         raise RunError(f"{file}: {wrong[0]} does not come back bit for bit; please report this")
     metrics = {} if job is None else _metrics(job, back)
     if as_json:
-        print_json({**_plain(found), "file": str(file), "round_trip": True, "metrics": metrics})
+        answer = {"file": str(file), "round_trip": True, "metrics": metrics, "before": before}
+        print_json({**_plain(found), **answer})
         return
     console().print(_table(found, title=str(subject)))
     for line in _totals(found):
         print(line)
+    if before is not None:
+        print(
+            f"{4 * before / found.file_bytes:,.1f}× smaller than the {before:,} parameters there were "
+            "before compaction, at 4 bytes each"
+        )
     print(f"round trip: {len(back)} tensors unpacked, each bit for bit the same")
     if job is not None and metrics[job.task.goal_metric] is not None:
         print(

@@ -26,7 +26,7 @@ MAX_ALPHABET = 256
 _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _SAMPLE = 4096
-_FIRST, _BLOCK = 16, 64  # symbols between two counts: few at first, when much is learned
+_FIRST, _BLOCK = 4, 64  # symbols between two counts: few at first, when much is learned
 
 
 @dataclass(frozen=True)

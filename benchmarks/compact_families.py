@@ -15,6 +15,7 @@ at least half of the units zeroed were removed.
 import argparse
 import json
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ import torch
 RESULT = Path(__file__).parent / "results" / "compact_families.json"
 SEED = 0
 SIZES = {"inception_v3": 299}
+MEMORY = 12 << 30
 FIXED = ("vit_", "swin_", "maxvit")
 
 
@@ -123,12 +125,26 @@ def attempt(function, *arguments):
         return {"error": f"{type(error).__name__}: {str(error).strip()[:300]}"}
 
 
-def one(name):
+TOOLS = {"espalier": ours, "torch_pruning": theirs}
+
+
+def one(name, tool):
     warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     torchvision, _library = vision()
-    found = {"espalier": attempt(ours, torchvision, name)}
-    found["torch_pruning"] = attempt(theirs, torchvision, name)
-    print("RESULT " + json.dumps(found))
+    print("RESULT " + json.dumps(attempt(TOOLS[tool], torchvision, name)))
+
+
+def apart(name, tool, timeout):
+    """One model and one tool, in a process of its own."""
+    command = [sys.executable, "-W", "ignore", __file__, "--one", tool, name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done in {timeout} s"}
+    lines = [x[7:] for x in done.stdout.splitlines() if x.startswith("RESULT ")]
+    failed = {"error": (done.stderr.strip().splitlines() or ["killed"])[-1][:300]}
+    return json.loads(lines[0]) if lines else failed
 
 
 def summary(models):
@@ -148,12 +164,12 @@ def summary(models):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*")
-    parser.add_argument("--one", action="store_true", help="this process, one model, to stdout")
+    parser.add_argument("--one", choices=TOOLS, help="this process, one model, to stdout")
     parser.add_argument("--timeout", type=int, default=1800, help="seconds a model")
     parser.add_argument("--again", action="store_true", help="also models that have a result")
     given = parser.parse_args()
     if given.one:
-        one(given.models[0])
+        one(given.models[0], given.one)
         return
     torchvision, _library = vision()
     import torch_pruning
@@ -161,19 +177,7 @@ def main():
     names = given.models or torchvision.models.list_models(module=torchvision.models)
     found = json.loads(RESULT.read_text()) if RESULT.exists() else {"models": {}}
     for name in names if given.again else [n for n in names if n not in found["models"]]:
-        command = [sys.executable, "-W", "ignore", __file__, "--one", name]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=given.timeout, check=False
-            )
-            lines = [x[7:] for x in done.stdout.splitlines() if x.startswith("RESULT ")]
-            failed = {"error": (done.stderr.strip().splitlines() or ["killed"])[-1][:300]}
-            result = (
-                json.loads(lines[0]) if lines else {"espalier": failed, "torch_pruning": failed}
-            )
-        except subprocess.TimeoutExpired:
-            late = {"error": f"not done in {given.timeout} s"}
-            result = {"espalier": late, "torch_pruning": late}
+        result = {tool: apart(name, tool, given.timeout) for tool in TOOLS}
         found["models"][name] = result
         found["seed"] = SEED
         found["versions"] = {

@@ -142,10 +142,12 @@ def structured_table() -> str:
                 f"{small['after']['parameters']:,} of {small['before']['parameters']:,}",
                 _percent(small["metrics"]["accuracy"]),
                 f"{small['proof']['difference']:.1e} of {small['proof']['scale']:.0f}",
+                _purified(run.get("purified")),
             ]
         )
     heads = ["run", "dense, %", "as cut, %", "retrained, %", "epochs", "convolution weights left"]
     heads += ["parameters of the compact model", "its accuracy, %", "max Δoutput, of outputs up to"]
+    heads += ["with P-RM: convolution weights, parameters, accuracy"]
     return markdown(heads, rows)
 
 
@@ -162,6 +164,14 @@ def structured_latency_table() -> str:
                      f"{up['median']:.2f} ({up['low']:.2f}–{up['high']:.2f})"]
                 )  # fmt: skip
     return markdown(["run", "runtime", "model", "batch", "ms a call", "× dense (quartiles)"], rows)
+
+
+def _purified(run: dict[str, Any] | None) -> str:
+    if run is None:
+        return "–"
+    conv = run["purification"]["counts"]["after"]["conv_only"]
+    accuracy = _percent(run["metrics"]["accuracy"])
+    return f"{conv['nonzero']:,} ({conv['compression']:.1f}×), {run['after']['parameters']:,}, {accuracy} %"
 
 
 def _structured() -> dict[str, Any]:

@@ -51,7 +51,7 @@ def summary(run: Path, guard: float | None, latency: bool) -> dict[str, Any]:
         "compact": compact(run),
     }
     if guard is not None:
-        row["purified"] = compact(run, "--purify", "--guard", str(guard))
+        row["purified"] = compact(run, "--purify", "--guard", str(guard), "--gather", "1")
     if latency:
         found = espalier("measure", str(run), "--latency")
         row["latency"] = found.get("latency", found)

@@ -4,7 +4,7 @@
     python benchmarks/tables.py --check    # exit status 1 if that would change it
 
 A marker is ``<!-- table NAME -->`` … ``<!-- end -->``, NAME being a grid of ``benchmarks/grids``,
-``overhead``, ``selection``, ``structured``, ``structured_latency`` or ``families``.
+``overhead``, ``selection``, ``structured``, ``structured_latency``, ``widths`` or ``families``.
 """
 
 import argparse
@@ -183,6 +183,24 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f}"
 
 
+def widths_table() -> str:
+    """Speed-up of ResNet-56 in several widths, of ``widths.json``."""
+    rows = json.loads((HERE / "results" / "widths.json").read_text())["rows"]
+    speed = {(r["widths"], r["batch"]): r["speedup"] for r in rows}
+    named = {r["widths"]: r["macs"] for r in rows if r["widths"] != "dense"}
+    return markdown(
+        ["widths", "multiply-accumulates", "× dense, batch 1 (quartiles)", "× dense, batch 32"],
+        [
+            [name, f"{100 * macs:.0f} %"]
+            + [
+                f"{middle:.2f} ({low:.2f}–{high:.2f})"
+                for low, middle, high in (speed[name, batch] for batch in (1, 32))
+            ]
+            for name, macs in named.items()
+        ],
+    )
+
+
 def families_table() -> str:
     """How many models of ``compact_families.json`` each tool makes smaller."""
     found = json.loads((HERE / "results" / "compact_families.json").read_text())
@@ -211,6 +229,7 @@ def page() -> str:
             "selection": selection_table,
             "structured": structured_table,
             "structured_latency": structured_latency_table,
+            "widths": widths_table,
             "families": families_table,
         }
         table = special[name]() if name in special else grid_table(name)

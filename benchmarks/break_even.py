@@ -1,6 +1,6 @@
 """From which pruned fraction on compressed rows (CSR) are not slower than dense, in eager PyTorch, one thread.
 
-    python benchmarks/break_even.py            # writes benchmarks/results/break_even.json
+python benchmarks/break_even.py            # writes benchmarks/results/break_even.json
 """
 
 import json

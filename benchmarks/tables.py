@@ -4,7 +4,8 @@
     python benchmarks/tables.py --check    # exit status 1 if that would change it
 
 A marker is ``<!-- table NAME -->`` … ``<!-- end -->``, NAME being a grid of ``benchmarks/grids``,
-``overhead``, ``selection``, ``structured``, ``structured_latency``, ``widths`` or ``families``.
+``overhead``, ``selection``, ``structured``, ``structured_latency``, ``widths``, ``break_even`` or
+``families``.
 """
 
 import argparse
@@ -201,6 +202,23 @@ def widths_table() -> str:
     )
 
 
+def break_even_table() -> str:
+    """From which pruning ratio on CSR is not slower, of ``break_even.json``."""
+    rows = json.loads((HERE / "results" / "break_even.json").read_text())["rows"]
+    return markdown(
+        ["linear layer", "batch", "break-even ratio", "× dense at 90 %", "at 98 %"],
+        [
+            [
+                f"{r['inputs']} → {r['outputs']}",
+                str(r["batch"]),
+                "–" if r["ratio"] is None else f"{r['ratio']:.1f}×",
+                *(f"{r['speedups'][f][1]:.2f}" for f in ("0.9", "0.98")),
+            ]
+            for r in rows
+        ],
+    )
+
+
 def families_table() -> str:
     """How many models of ``compact_families.json`` each tool makes smaller."""
     found = json.loads((HERE / "results" / "compact_families.json").read_text())
@@ -230,6 +248,7 @@ def page() -> str:
             "structured": structured_table,
             "structured_latency": structured_latency_table,
             "widths": widths_table,
+            "break_even": break_even_table,
             "families": families_table,
         }
         table = special[name]() if name in special else grid_table(name)

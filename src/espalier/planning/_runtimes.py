@@ -4,13 +4,16 @@ from espalier.sets import NOfM, Set
 
 _SENTENCES = {
     "unstructured": "no speed-up in eager PyTorch, torch.compile or ONNX Runtime, whose dense "
-    "kernels multiply by the zeros; it saves storage only",
+    "kernels multiply by the zeros; it saves storage only (linear layers beyond their break-even can "
+    "run as sparse rows: espalier.measure.break_even)",
     "filters": "faster on every runtime once compacted: whole filters are physically removed",
     "channels": "faster on every runtime once compacted: whole channels are physically removed",
-    "columns": "faster where all columns of a channel go, once compacted; single columns run at "
-    "dense speed in eager PyTorch, torch.compile and ONNX Runtime",
+    "columns": "faster where all columns of a channel go, once compacted; kernels are cropped to the "
+    "positions left, and what is scattered in them can be gathered (espalier compact --gather), "
+    "which is faster for wide layers only: measure",
     "filters_and_columns": "faster on every runtime once compacted, by the filters and by the "
-    "channels all of whose columns go; other columns save storage only",
+    "channels all of whose columns go; other columns as for columns: gathered, faster for wide "
+    "layers only",
     "kernels": "no stock runtime skips single kernels; it saves storage only, unless all kernels of "
     "a filter or a channel go",
     "kernel_patterns": "no stock runtime uses patterns (compilers made for them do); in eager "

@@ -116,7 +116,7 @@ FLAGS = {
     "plan": {"--set", "--json"},
     "prune": {"--set", "--out", "--resume", "--json"},
     "compare": {"--methods", "--seeds", "--published-cadence", "--set", "--out", "--json"},
-    "compact": {"--out", "--multiple", "--purify", "--guard", "--json"},
+    "compact": {"--out", "--multiple", "--gather", "--purify", "--guard", "--json"},
     "pack": {"--out", "--json"},
     "unpack": {"--out", "--limit", "--json"},
     "export": {"--to", "--run", "--out", "--batch", "--json"},

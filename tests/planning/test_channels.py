@@ -221,6 +221,7 @@ def test_operations_that_are_not_understood_are_named():
         ({"macs": 0.5, "set": {"conv1.weight": Filters(), "fc*": Unstructured()}}, BudgetError,
          "which are coupled; exclude it"),
         ({"keep": {"conv1.weight": 21}}, BudgetError, "keep=21 of 20; give 1 to 20"),
+        ({"keep": {"conv1.weight": "all"}}, BudgetError, "give a count, a fraction, or"),
         ({"keep": {"conv1.weight": 1.5}}, BudgetError, "give a fraction in"),
         ({"keep": {"conv1.weight": (2, 26)}}, BudgetError, "26 columns but it has 25"),
         ({"keep": {"fc2.weight": 5, "fc1.weight": 9}}, BudgetError, "the model's output; leave it out of keep="),

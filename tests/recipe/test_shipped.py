@@ -10,7 +10,7 @@ from espalier import models
 from espalier.planning import plan
 from espalier.recipe import json_schema, load, schema
 from espalier.recipe.building import ALLOCATIONS
-from espalier.sets import Filters
+from espalier.sets import Filters, FiltersAndColumns
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -24,7 +24,9 @@ NAMED = {
     "resnet20-cifar10-8.7x": ("all_nonbias", 8.7, None),
     "slr-ijcai21-resnet18-cifar10-8.71x": ("all_nonbias", 8.7, 1_282_227),
     "resnet20-cifar10-73pct-macs": ("conv_only", 1.4, 197_316),
-    "resnet56-cifar10-50pct-macs": ("conv_only", 1.9, None),
+    "resnet56-cifar10-50pct-macs": ("conv_only", 2.4, 350_640),
+    "p-rm-lenet5-mnist-90x": ("conv_only", 90.4, 282),
+    "p-rm-lenet5-mnist-232x": ("conv_only", 231.8, 110),
     "digits-demo": ("conv_fc_weights", 85.0, 5_065),
 }
 
@@ -37,7 +39,8 @@ def test_every_shipped_recipe_is_named_here():
 def test_the_compression_is_the_one_in_the_name(name):
     recipe, _ = load(ROOT / "recipes" / f"{name}.yaml")
     convention, compression, left = NAMED[name]
-    coupled = isinstance(recipe.plan.set.build(), Filters)
+    coupled = isinstance(recipe.plan.set.build(), Filters | FiltersAndColumns)
+    shape = (2, 1, 28, 28) if recipe.model.name == "lenet5" else (2, 3, 32, 32)
     looks_at_weights = recipe.plan.allocation in ("global", "shared")
     with torch.device("cpu" if looks_at_weights or coupled else "meta"):
         model = models.build(recipe.model.name, **recipe.model.arguments)
@@ -47,7 +50,7 @@ def test_the_compression_is_the_one_in_the_name(name):
         set=section.set.build(),
         allocation=ALLOCATIONS[section.allocation],
         include=section.include,
-        example_input=torch.zeros(2, 3, 32, 32) if coupled else None,
+        example_input=torch.zeros(shape) if coupled else None,
         **section.figures,
     )
     count = getattr(made.counts(), convention)

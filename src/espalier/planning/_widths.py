@@ -170,7 +170,7 @@ def explicit(
     columns: dict[str, int] = {}
     for name, value in assign(keep, list(coupling.widths), "keep").items():
         filters: int | float
-        if isinstance(value, tuple):
+        if isinstance(value, tuple | list):
             filters, columns[name] = value[0], _columns(name, value[1], shapes[name])
         else:
             filters = value
@@ -195,6 +195,10 @@ def _columns(name: str, value: int, shape: tuple[int, ...]) -> int:
 def _by_group(name: str, value: int | float, coupling: Coupling) -> dict[int, int]:
     assert coupling.coupled is not None
     sizes, mine = coupling.coupled.sizes, coupling.widths[name]
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise BudgetError(
+            f"{name}: keep={value!r}; give a count, a fraction, or (filters, columns)"
+        )
     if isinstance(value, float):
         if not 0.0 < value <= 1.0:
             raise BudgetError(f"{name}: keep={value}; give a fraction in (0, 1] or a count")

@@ -10,7 +10,7 @@ from espalier.report import numbers
 from espalier.report.figures import Drawing, widths
 from espalier.report.numbers import MISSING, finite
 from espalier.report.runs import Json, Run
-from espalier.report.tables import Cell, Table, set_name
+from espalier.report.tables import Cell, Table, goes_along, set_name
 from espalier.report.words import sentence
 from espalier.sets import NOfM, Set, parse
 
@@ -69,6 +69,8 @@ def smaller(run: Run, name: str) -> Smaller:
 def _usable(run: Run) -> list[tuple[str, str]]:
     found: dict[str, Set] = {}
     for row in run.plan.values():
+        if goes_along(row):
+            continue
         try:
             which = parse(row.get("set", ""))
         except EspalierError:

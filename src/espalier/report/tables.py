@@ -187,6 +187,8 @@ def set_name(entry: Json) -> str:
     >>> set_name({"set": {"n_of_m": {"n": 2, "m": 4}}})
     'n_of_m(n=2, m=4)'
     """
+    if goes_along(entry):
+        return "with its layer"
     spec = entry.get("set", MISSING)
     if isinstance(spec, Mapping):
         return "; ".join(
@@ -196,6 +198,11 @@ def set_name(entry: Json) -> str:
             for name, args in spec.items()
         )
     return str(spec)
+
+
+def goes_along(entry: Json) -> bool:
+    """Whether it is a bias, γ or β, which is pruned only along with the channels of its layer."""
+    return entry.get("layer_kind") in ("bias", "norm")
 
 
 def _keep(entry: Json | None) -> str:

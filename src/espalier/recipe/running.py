@@ -1,7 +1,7 @@
 """From a recipe to a run: everything is made and checked first, then trained into a run folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,13 @@ class Job:
     plan: Plan
 
     @classmethod
-    def prepare(cls, recipe: Recipe, content: Mapping[str, Any]) -> "Job":
+    def prepare(cls, recipe: Recipe, content: Mapping[str, Any], plan: Plan | None = None) -> "Job":
         """Read the data, build the model, make the plan; PyTorch uses the recipe's threads from now on.
+
+        Args:
+            recipe: What was asked.
+            content: The plain data it came from.
+            plan: If there is one already: it may have taken a trace of the model, or measurements.
 
         Raises:
             EspalierError: Something in the recipe cannot be done.
@@ -61,7 +66,7 @@ class Job:
         use_threads(recipe)
         task = make_task(recipe)
         model = make_model(recipe, classes=len(task.train.classes))
-        plan = make_plan(recipe, model, task)
+        plan = make_plan(recipe, model, task) if plan is None else plan
         make_solver(recipe, task.steps_per_epoch)
         make_quantise(recipe, task.steps_per_epoch)
         for phase in (recipe.pretrain, recipe.retrain):
@@ -101,7 +106,7 @@ def run(
     return prune_run(
         job.model,
         job.task,
-        lambda model: make_plan(recipe, model, job.task),
+        job.plan if recipe.pretrain is None else lambda model: make_plan(recipe, model, job.task),
         make_solver(recipe, job.task.steps_per_epoch),
         folder=path,
         prune=make_training(recipe, training),
@@ -134,9 +139,10 @@ def reopened(folder: Path | str) -> tuple[Job, nn.Module]:
         **settings,
         "model": {**settings.get("model", {}), "weights": None},
     }  # the run's own come
-    job = Job.prepare(validate(settings, str(record.path / "config.json")), settings)
+    plan = Plan.load(record.path / "plan.yaml")
+    job = Job.prepare(validate(settings, str(record.path / "config.json")), settings, plan)
     models.load_weights(job.model, weights)
-    return replace(job, plan=Plan.load(record.path / "plan.yaml")), job.model
+    return job, job.model
 
 
 def check_same(was: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:

@@ -4,6 +4,7 @@ Masking gradients is not enough: momentum, Adam's moments and weight decay all m
 gradient is zero. What holds is to multiply by the mask again *after* each step.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -56,7 +57,33 @@ def hold_(parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None
     torch._foreach_add_(held, 0.0)  # -3 * 0 is -0.0; adding zero makes it +0.0, the same bytes
 
 
-class MaskHolder:
+class AfterStep(ABC):
+    """Something that acts after every step of an optimiser, until it is removed or its block ends."""
+
+    @abstractmethod
+    def _after_step(self, *_: Any) -> None:
+        """What it does."""
+
+    def _follow(self, optimizer: Optimizer) -> None:
+        self._handle = optimizer.register_step_post_hook(self._after_step)
+
+    def remove(self) -> None:
+        """Stop holding. Safe to call twice."""
+        self._handle.remove()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+
+class MaskHolder(AfterStep):
     """Hold zeros through any torch optimiser, without touching the training loop.
 
     Applies the masks once at construction and then after every ``optimizer.step()``, by a
@@ -98,22 +125,7 @@ class MaskHolder:
             for name, mask in masks.items()
         }
         hold_(named, self._masks)
-        self._handle = optimizer.register_step_post_hook(self._after_step)
+        self._follow(optimizer)
 
     def _after_step(self, *_: Any) -> None:
         hold_(self._parameters, self._masks)
-
-    def remove(self) -> None:
-        """Stop holding. Safe to call twice."""
-        self._handle.remove()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.remove()

@@ -105,3 +105,8 @@ def pruned_fit(task=None, epochs=4, model=None, solver=None, optimizer="adam", *
     )
     result = fit(model, task or Points(), pruning, optimizer=optimizer, epochs=epochs, **arguments)
     return model, pruning, result
+
+
+def timeless(result):
+    """A result without what the clock says."""
+    return {k: v for k, v in result.items() if "seconds" not in k}

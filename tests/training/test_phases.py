@@ -8,7 +8,7 @@ from espalier.errors import NonFiniteError, RunFolderError
 from espalier.models import load_weights
 from espalier.training import Training, load_tree, prune_run, read_run
 from espalier.training.evaluation import probe_of
-from training.problem import Points, network, plan_for, weights_of
+from training.problem import Points, network, plan_for, timeless, weights_of
 
 
 class StopHereError(Exception):
@@ -26,10 +26,6 @@ def run(folder, model=None, task=None, plan=plan_for, solver=None, resume=False,
         model or network(), task or Points(), plan, solver or esp.SLR(cadence=5, settle=None),
         folder=folder, resume=resume, checkpoint_every=5, **{**phases, **changes},
     )  # fmt: skip
-
-
-def timeless(result):
-    return {k: v for k, v in result.items() if "seconds" not in k}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from espalier.training import (
     prune_run,
     read_run,
 )
-from training.problem import Points, network, plan_for, weights_of
+from training.problem import Points, network, plan_for, timeless, weights_of
 
 
 class StopHereError(Exception):
@@ -52,10 +52,6 @@ def run(folder, task=None, resume=False, bits=2, freeze=True, **changes):
         network(), task or Points(), plan_for, esp.SLR(cadence=5, settle=None),
         folder=folder, resume=resume, checkpoint_every=5, **{**phases, **changes},
     )  # fmt: skip
-
-
-def timeless(result):
-    return {k: v for k, v in result.items() if "seconds" not in k}
 
 
 @pytest.fixture(scope="module")

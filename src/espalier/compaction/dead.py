@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from espalier._modes import evaluating
 from espalier.graph.context import Read
 from espalier.graph.groups import ChannelGraph
 from espalier.graph.interpreter import walk
 from espalier.graph.labels import Ids
-from espalier.graph.trace import evaluating
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

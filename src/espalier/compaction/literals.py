@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from espalier._modes import evaluating
 from espalier.compaction.edits import AttributeEdit
 from espalier.graph.groups import ChannelGraph, Place
 from espalier.graph.labels import Ids
-from espalier.graph.trace import Example, arguments, evaluating
+from espalier.graph.trace import Example, arguments
 
 _SIZE = re.compile(r"head|dim|chan|width|size|feat|embed|hidden|inner|group|plane|filter|^n[fx]$")
 _PADDED = re.compile(r"pad|before|after|front|back|left|right|lead|trail")

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from espalier.graph.trace import Example, arguments, evaluating
+from espalier._modes import evaluating
+from espalier.graph.trace import Example, arguments
 
 
 @dataclass(frozen=True, kw_only=True)

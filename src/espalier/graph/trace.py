@@ -2,14 +2,15 @@
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Mapping
+from contextlib import redirect_stderr
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from espalier._modes import evaluating
 from espalier.errors import RequestError
 from espalier.graph.context import Site
 from espalier.graph.groups import Axis, ChannelGraph, Place
@@ -31,18 +32,6 @@ def arguments(example: Example) -> tuple[tuple[object, ...], dict[str, object]]:
     if isinstance(example, (tuple, list)):
         return tuple(example), {}
     return (example,), {}
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every module's own mode after."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def channel_graph(model: nn.Module, example_inputs: Example) -> ChannelGraph:

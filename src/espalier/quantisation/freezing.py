@@ -7,8 +7,7 @@ distance q of a tensor's levels is fixed at the start: what is frozen lies on it
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from torch.optim import Optimizer
 from espalier._types import Weights
 from espalier.certificate import Update
 from espalier.errors import RequestError
+from espalier.masks import AfterStep
 from espalier.quantisation.constraint import Quantisation
 
 
@@ -50,7 +50,7 @@ def nearest_of_each_level(w: Tensor, z: Tensor, free: Tensor, fraction: float) -
     return chosen.reshape(free.shape)
 
 
-class Freezing:
+class Freezing(AfterStep):
     """Puts the weights on their levels round by round while any loop trains with any torch optimiser.
 
     It needs nothing of the loop: a post-step hook counts the steps, opens the rounds and puts the frozen
@@ -117,7 +117,7 @@ class Freezing:
         self._count = self._round = 0
         self._values = {name: torch.zeros_like(w[name]) for name in constraint.names}
         self._advance_if_due()
-        self._handle = optimizer.register_step_post_hook(self._after_step)
+        self._follow(optimizer)
 
     @property
     def frozen(self) -> float:
@@ -147,21 +147,6 @@ class Freezing:
 
     def step(self, loss: Tensor | float) -> None:
         """Nothing: the optimiser's hook has done it."""
-
-    def remove(self) -> None:
-        """Stop holding. Safe to call twice."""
-        self._handle.remove()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.remove()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, as nested dicts of tensors and JSON scalars: resume is exact to the bit."""

@@ -93,13 +93,14 @@ def test_columns_never_retain_less_than_filters_first_and_are_in_the_set():
         assert greedy - 1e-5 <= z.square().sum() <= best + 1e-5
 
 
-def test_no_column_reads_a_filter_that_goes():
+@pytest.mark.parametrize("columns", [1, 2])
+def test_no_column_reads_a_filter_that_goes_even_if_more_might_stay(columns):
     coupled = Coupled(
         sizes=(2, 2),
         keep=(1, 2),
         members={"first": Along(0, (0, 1)), "second": Along(0, (2, 3))},
         implied={"second": (Along(1, (0, 1)),)},
-        columns={"second": 1},
+        columns={"second": columns},
     )
     w = {"first": torch.tensor([[1.0], [2.0]]), "second": torch.tensor([[9.0, 1.0], [9.0, 1.0]])}
     assert coupled.project(w)["second"].tolist() == [[0.0, 1.0], [0.0, 1.0]]

@@ -254,8 +254,8 @@ class Coupled:
         for along in self.implied.get(name, ()):
             alive &= _spread(along, chosen, e.shape)
         reads = alive.flatten(1).any(0)
-        scores = (e * (rows & alive)).flatten(1).sum(0)
-        return largest(scores.where(reads, -1.0), keep) & reads
+        scores = (e * rows).flatten(1).sum(0).where(reads, -1.0)
+        return largest(scores, keep) & reads
 
 
 def _energy(name: str, w: Tensor, metric: Tensor | None, along: Along) -> Tensor:

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 import espalier as esp
 from espalier import data, models
-from espalier.masks import MaskHolder
+from espalier.methods._holding import MaskHolder
 from espalier.packing import pack
 from espalier.sets import Shared, Unstructured
 from espalier.tasks import Classification

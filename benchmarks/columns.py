@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espalier.export import session, to_onnx
-from espalier.measure.latency import latency
+from espalier.measure._latency import latency
 
 LAYERS = {  # inputs, filters, kernel, padding, size of the map
     "LeNet-5 conv1": (1, 20, 5, 0, 28),

@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 
 import espalier as esp
 from espalier import budgets, data, models, solvers
-from espalier.data import augment
+from espalier.data import _augment as augment
 from espalier.tasks import Classification
 
 RESULTS = Path(__file__).parent / "results" / "level_field.jsonl"

@@ -21,7 +21,7 @@ import torch
 import yaml
 
 import espalier as esp
-from espalier.recipe.running import reopened
+from espalier.recipe._running import reopened
 
 RESULT = Path(__file__).parent / "results" / "structured.json"
 

@@ -16,7 +16,7 @@ import torch
 import espalier as esp
 from espalier import models, sets
 from espalier.measure import layer_costs
-from espalier.measure.latency import latency
+from espalier.measure._latency import latency
 from espalier.solvers import OneShot
 
 RESULT = Path(__file__).parent / "results" / "widths.json"
@@ -38,7 +38,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    from espalier.export.contestants import in_onnx_runtime
+    from espalier.export._contestants import in_onnx_runtime
 
     torch.set_num_threads(1)
     example = torch.randn(2, 3, 32, 32)

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from espalier.artifact import load, save
-    from espalier.certificate import Certificate, Outcome
     from espalier.compaction import compact, purify
-    from espalier.latency_budget import plan_for_latency
+    from espalier.methods import (
+        Certificate,
+        Freezing,
+        Outcome,
+        Pruning,
+        SparseAndQuantised,
+        quantise_plan,
+    )
     from espalier.metrics import Activations, AdamMoment, Fisher, Identity
     from espalier.packing import pack, unpack
     from espalier.planning import Plan, plan
-    from espalier.pruning import Pruning
-    from espalier.quantisation import Freezing, SparseAndQuantised, quantise_plan, search_bits
+    from espalier.search import plan_for_latency, search_bits
     from espalier.solvers import (
         ADMM,
         SLR,
@@ -68,14 +73,14 @@ __all__ = [
 
 _HOMES = {
     "espalier.artifact": ("load", "save"),
-    "espalier.certificate": ("Certificate", "Outcome"),
     "espalier.compaction": ("compact", "purify"),
-    "espalier.latency_budget": ("plan_for_latency",),
+    "espalier.methods": (
+        *("Certificate", "Freezing", "Outcome", "Pruning", "SparseAndQuantised", "quantise_plan"),
+    ),
     "espalier.metrics": ("Activations", "AdamMoment", "Fisher", "Identity"),
     "espalier.packing": ("pack", "unpack"),
     "espalier.planning": ("Plan", "plan"),
-    "espalier.pruning": ("Pruning",),
-    "espalier.quantisation": ("Freezing", "SparseAndQuantised", "quantise_plan", "search_bits"),
+    "espalier.search": ("plan_for_latency", "search_bits"),
     "espalier.solvers": (
         *("ADMM", "SLR", "Constant", "Cubic", "GeometricRho", "Gradual", "OneShot", "Penalty"),
         *("Rounds", "StagedRho"),
@@ -84,9 +89,9 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = {
-    *("artifact", "budgets", "certificate", "data", "errors", "masks", "measure", "metrics"),
-    *("models", "planning", "pruning", "quantisation", "report", "sets", "solvers", "tasks"),
-    *("compaction", "graph", "latency_budget", "packing", "training"),
+    *("artifact", "budgets", "compaction", "data", "errors", "graph", "measure", "methods"),
+    *("metrics", "models", "packing", "planning", "report", "runs", "search", "sets", "solvers"),
+    *("tasks", "training"),
 }
 
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from espalier.artifact import document
-from espalier.artifact.container import KEY, TensorInfo
+from espalier.artifact import _document as document
+from espalier.artifact._container import KEY, TensorInfo
 from espalier.compaction import AttributeEdit, Compact, Edits, Size, SliceEdit, apply_edits, compare
 
 

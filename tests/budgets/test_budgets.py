@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from espalier import budgets
 from espalier.budgets import Layer
-from espalier.budgets.patterns import assign
+from espalier.budgets._patterns import assign
 from espalier.errors import BudgetError, NonFiniteError, UnknownNameError
 from espalier.sets import Blocks, Filters, FiltersAndColumns, NOfM, Unstructured
 

@@ -9,7 +9,7 @@ import yaml
 from cli.job import process
 from espalier.cli._main import app
 from espalier.models import NAMES as MODELS
-from espalier.recipe import methods as families
+from espalier.recipe import _methods as families
 
 
 def test_plan_trains_nothing_and_says_what_is_left(espalier, recipe, place):

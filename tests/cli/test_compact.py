@@ -10,7 +10,7 @@ import yaml
 
 from cli.job import process
 from espalier import artifact, models
-from espalier.measure import latency
+from espalier.measure import _latency as latency
 
 FILTERS = {
     "model": "lenet5",

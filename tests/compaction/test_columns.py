@@ -8,7 +8,7 @@ from torch import nn
 
 from espalier import artifact
 from espalier.compaction import Edits, SliceEdit, apply_edits, compact
-from espalier.compaction.columns import PaddedConv2d, crops
+from espalier.compaction._columns import PaddedConv2d, crops
 from espalier.errors import RequestError
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from espalier.compaction import Edits, SliceEdit, apply_edits, compact, compare
 from espalier.errors import RequestError, RunError, UnknownNameError
 from espalier.graph import channel_graph
-from espalier.models.cifar_resnet import CifarResNet
+from espalier.models._cifar_resnet import CifarResNet
 
 
 class Block(nn.Module):
@@ -445,7 +445,7 @@ def test_what_cannot_be_shown_is_not_handed_back(monkeypatch, traced):
     _, graph = traced
     masked = lively(Block())
     graph.zero_(masked, [graph.removable[0].units[0].id])
-    from espalier.compaction import settle
+    from espalier.compaction import _settle as settle
 
     honest = settle.apply_edits
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from espalier import artifact
 from espalier.compaction import ColumnEdit, Edits, apply_edits, compact
-from espalier.compaction.columns import crops
-from espalier.compaction.gathered import GatheredConv2d, columns_to_gather, scattered
+from espalier.compaction._columns import crops
+from espalier.compaction._gathered import GatheredConv2d, columns_to_gather, scattered
 from espalier.errors import CheckpointError, RequestError, UnknownNameError
 
 

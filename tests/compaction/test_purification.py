@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espalier.compaction.purification import (
+from espalier.compaction._purification import (
     Thresholds,
     column_energies,
     filter_energies,

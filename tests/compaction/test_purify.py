@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from espalier.compaction import Size, compact, compare, purify, remove_unused_paths
-from espalier.compaction.fixed_point import judged, purified
-from espalier.compaction.purification import Thresholds, weak_alone, weak_as_empty
+from espalier.compaction._fixed_point import judged, purified
+from espalier.compaction._purification import Thresholds, weak_alone, weak_as_empty
 from espalier.errors import RequestError, UnknownNameError
 from espalier.graph import channel_graph
 

@@ -5,7 +5,7 @@ import pytest
 from espalier.compare import contestants, interval
 from espalier.errors import RecipeError, UnknownNameError
 from espalier.recipe import validate
-from espalier.recipe.running import flat
+from espalier.recipe._running import flat
 
 BASE = {
     "model": "lenet300",

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from espalier import data
-from espalier.data.cifar10 import FOLDER, RECORD, TEST_FILE, TRAIN_FILES
+from espalier.data._cifar10 import FOLDER, RECORD, TEST_FILE, TRAIN_FILES
 from espalier.errors import DataError
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from espalier import data
-from espalier.data.mnist import FILES, read_idx
+from espalier.data._mnist import FILES, read_idx
 from espalier.errors import DataError
 
 

@@ -6,7 +6,8 @@ from torch import nn
 
 from espalier import export
 from espalier.errors import RequestError, RunError
-from espalier.export import contestants, openvino_session, to_onnx
+from espalier.export import _contestants as contestants
+from espalier.export import openvino_session, to_onnx
 
 ENTER = {"ONNX Runtime": export.in_onnx_runtime, "OpenVINO": export.in_openvino}
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from espalier import export
 from espalier.errors import RequestError, RunError
-from espalier.export import onnx as module
+from espalier.export import _onnx as module
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from torch import nn
 
 from espalier.errors import RequestError, UnknownNameError
 from espalier.graph import channel_graph
-from espalier.models.cifar_resnet import CifarResNet
+from espalier.models._cifar_resnet import CifarResNet
 
 
 class Net(nn.Module):

@@ -6,8 +6,8 @@ from torch import nn
 
 import espalier as esp
 from espalier.errors import BudgetError, RequestError
-from espalier.measure.break_even import BreakEven, CompressedRows, break_even
-from espalier.measure.latency import Spread
+from espalier.measure._break_even import BreakEven, CompressedRows, break_even
+from espalier.measure._latency import Spread
 from espalier.planning import above_break_even
 
 

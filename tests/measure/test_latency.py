@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from espalier.errors import RequestError
-from espalier.measure.latency import Latency, LatencyTable, Spread, latency
+from espalier.measure._latency import Latency, LatencyTable, Spread, latency
 
 
 @pytest.fixture

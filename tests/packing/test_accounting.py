@@ -6,7 +6,7 @@ import torch
 
 from espalier import models
 from espalier.packing import PackedTensor, pack
-from espalier.packing.container import to_bytes
+from espalier.packing._container import to_bytes
 
 
 def row(**changes):
@@ -96,7 +96,7 @@ def test_index_and_data_bits_are_those_of_their_own_streams():
 
 
 def test_without_entropy_coding_the_cheapest_of_three_layouts_is_taken(monkeypatch):
-    from espalier.packing import container
+    from espalier.packing import _container as container
 
     monkeypatch.setattr(container, "available", lambda: False)
     generator = torch.Generator().manual_seed(0)

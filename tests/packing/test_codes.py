@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espalier.errors import CheckpointError
-from espalier.packing import fields
-from espalier.packing.coder import Reader, Recorder, encode
-from espalier.packing.positions import (
+from espalier.packing import _fields as fields
+from espalier.packing._coder import Reader, Recorder, encode
+from espalier.packing._positions import (
     FLAT,
     Spread,
     best_gap_bits,
@@ -22,7 +22,7 @@ from espalier.packing.positions import (
     gaps,
     padding,
 )
-from espalier.packing.values import (
+from espalier.packing._values import (
     DTYPES,
     code_planes,
     code_symbols,

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from espalier.errors import CheckpointError, RequestError, RunFolderError
-from espalier.packing import coder, container, differing, pack, unpack
-from espalier.packing.container import from_bytes, to_bytes
-from espalier.packing.positions import Spread
-from espalier.packing.record import Code, Kind, Record, to_header
-from espalier.packing.values import DTYPES, pattern_type, tensor_of
+from espalier.packing import _coder as coder
+from espalier.packing import _container as container
+from espalier.packing import differing, pack, unpack
+from espalier.packing._container import from_bytes, to_bytes
+from espalier.packing._positions import Spread
+from espalier.packing._record import Code, Kind, Record, to_header
+from espalier.packing._values import DTYPES, pattern_type, tensor_of
 
 LIMIT = 1 << 22
 

@@ -8,8 +8,8 @@ from espalier import models
 from espalier.compaction import compact
 from espalier.errors import BudgetError, UnknownNameError
 from espalier.measure import counts, layer_costs
+from espalier.methods._pruning import Pruning
 from espalier.planning import Plan, plan
-from espalier.pruning import Pruning
 from espalier.sets import Channels, Filters, FiltersAndColumns, Unstructured
 from espalier.solvers import SLR, OneShot
 

@@ -5,7 +5,7 @@ import torch
 
 from espalier.errors import RecipeError
 from espalier.recipe import validate
-from espalier.recipe.optimising import SGD, AdamW, Cosine, Flat, Milestones, Step
+from espalier.recipe._optimising import SGD, AdamW, Cosine, Flat, Milestones, Step
 
 PARAMETERS = [torch.nn.Parameter(torch.zeros(2))]
 

@@ -7,8 +7,9 @@ import yaml
 
 from espalier import metrics, solvers
 from espalier.errors import RecipeError
-from espalier.recipe import SOLVERS, _yaml, building, load, override, validate
-from espalier.recipe.methods import (
+from espalier.recipe import SOLVERS, _yaml, load, override, validate
+from espalier.recipe import _building as building
+from espalier.recipe._methods import (
     CONTINUATIONS,
     METRICS,
     OPTIMISERS,
@@ -16,7 +17,7 @@ from espalier.recipe.methods import (
     SCHEDULES,
     SETS,
 )
-from espalier.recipe.recipe import expanded
+from espalier.recipe._recipe import expanded
 
 GOOD = {"model": "lenet5", "data": "digits", "plan": {"density": 0.1}, "training": {"epochs": 2}}
 

@@ -8,8 +8,9 @@ import torch
 
 from espalier import models
 from espalier.planning import plan
-from espalier.recipe import json_schema, load, schema
-from espalier.recipe.building import ALLOCATIONS
+from espalier.recipe import _schema as schema
+from espalier.recipe import json_schema, load
+from espalier.recipe._building import ALLOCATIONS
 from espalier.sets import Filters, FiltersAndColumns
 
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ import pytest
 
 from espalier.errors import RunFolderError
 from espalier.report import write_report
+from espalier.report._runs import read_run
+from espalier.report._smaller import smaller
+from espalier.report._tables import Table
 from espalier.report.figures import widths
-from espalier.report.runs import read_run
-from espalier.report.smaller import smaller
-from espalier.report.tables import Table
 from report.conftest import dump
 
 Make = Callable[..., Path]

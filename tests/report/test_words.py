@@ -4,7 +4,7 @@ from types import SimpleNamespace as Stand
 
 import pytest
 
-from espalier.report.words import lead
+from espalier.report._words import lead
 
 
 def group(name, accuracy):

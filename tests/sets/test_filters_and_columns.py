@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from espalier.errors import BudgetError, ShapeError
-from espalier.sets import Columns, Filters, FiltersAndColumns, filters_and_columns
+from espalier.sets import Columns, Filters, FiltersAndColumns
+from espalier.sets import _filters_and_columns as filters_and_columns
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import torch
 
 from espalier.errors import ShapeError
 from espalier.sets import KernelPatterns
-from espalier.sets.kernel_patterns import STAYS, ZEROS
+from espalier.sets._kernel_patterns import STAYS, ZEROS
 
 
 def kernel(positions):

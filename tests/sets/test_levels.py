@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from espalier.errors import NonFiniteError, RequestError, ShapeError
 from espalier.sets import Levels, Unstructured
-from espalier.sets.levels import alternating_step, exact_step
+from espalier.sets._levels import alternating_step, exact_step
 
 
 def enumerated(a, h, half):

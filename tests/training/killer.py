@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch
 
 import espalier as esp
-from espalier.training import Training, prune_run, read_run
+from espalier.runs import prune_run, read_run
+from espalier.training import Training
 from training.problem import Points, network, plan_for
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from espalier.errors import RequestError
-from espalier.training.batchnorm import reestimate_, reestimated
+from espalier.training._batchnorm import reestimate_, reestimated
 
 
 def network():

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 import espalier as esp
-from espalier.training import RunFolder, fit, reestimate_
+from espalier.runs import RunFolder
+from espalier.training import fit, reestimate_
 from training.problem import (
     Points,
     network,

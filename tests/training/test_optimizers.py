@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from espalier.errors import RequestError, UnknownNameError
-from espalier.training.optimizers import Training, build_optimizer, build_scheduler
+from espalier.training._optimizers import Training, build_optimizer, build_scheduler
 
 
 def rates(training, steps_per_epoch=4):

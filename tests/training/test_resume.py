@@ -10,7 +10,9 @@ import torch
 
 import espalier as esp
 from espalier.errors import CheckpointError
-from espalier.training import RunFolder, checkpoint, fit
+from espalier.runs import RunFolder
+from espalier.training import _checkpoint as checkpoint
+from espalier.training import fit
 from training.problem import Points, network, optimizer_for, plan_for, scheduler_for, weights_of
 
 SOLVERS = {

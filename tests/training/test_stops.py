@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
+from espalier._ground.tree import load_tree
 from espalier.errors import CheckpointError, NonFiniteError, RequestError
-from espalier.training import RunFolder, fit, load_tree
+from espalier.runs import RunFolder
+from espalier.training import fit
 from training.problem import Points, network, optimizer_for, pruned_fit, weights_of
 
 

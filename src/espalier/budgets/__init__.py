@@ -4,13 +4,13 @@ A rule is a function of :class:`Layer` by name and a density; the density is ove
 given, not over the model. ``shared`` gives no keeps but a live budget that all tensors share.
 """
 
-from espalier.budgets.erk import erk
-from espalier.budgets.explicit import explicit
-from espalier.budgets.for_macs import for_macs
-from espalier.budgets.global_magnitude import global_magnitude
-from espalier.budgets.layer import Layer
-from espalier.budgets.shared import shared, shared_macs
-from espalier.budgets.uniform import uniform
+from espalier.budgets._erk import erk
+from espalier.budgets._explicit import explicit
+from espalier.budgets._for_macs import for_macs
+from espalier.budgets._global_magnitude import global_magnitude
+from espalier.budgets._layer import Layer
+from espalier.budgets._shared import shared, shared_macs
+from espalier.budgets._uniform import uniform
 
 __all__ = [
     "Layer",

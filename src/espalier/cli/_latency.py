@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from torch import Tensor, nn
 
-    from espalier.measure.contestants import Prepare
-    from espalier.measure.latency import LatencyTable
-    from espalier.recipe.running import Job
+    from espalier.measure._contestants import Prepare
+    from espalier.measure._latency import LatencyTable
+    from espalier.recipe._running import Job
 
 _TIMED = ("torch", "onnxruntime", "openvino")
 
@@ -39,7 +39,7 @@ class RunLatency:
 
     def to_dict(self) -> dict[str, Any]:
         """As ``latency.json`` has it; seconds a call."""
-        from espalier.recipe.environment import hardware, versions
+        from espalier._ground.environment import hardware, versions
 
         return {
             **asdict(self.table),
@@ -63,8 +63,8 @@ def run_latency(run: Path, job: "Job", masked: "nn.Module", *, with_compile: boo
     from espalier.errors import EspalierError
     from espalier.export import in_onnx_runtime, in_openvino
     from espalier.measure import layer_costs
-    from espalier.measure.contestants import compiled
-    from espalier.measure.latency import latency
+    from espalier.measure._contestants import compiled
+    from espalier.measure._latency import latency
     from espalier.models import load_weights
 
     example = job.task.example_input
@@ -110,7 +110,7 @@ def run_latency(run: Path, job: "Job", masked: "nn.Module", *, with_compile: boo
 
 def _compact(run: Path, job: "Job", masked: "nn.Module") -> "nn.Module":
     """The model that ``espalier compact`` left in the run, purified if it was; else made now."""
-    from espalier.cli.export import stored_model
+    from espalier.cli._export import stored_model
     from espalier.compaction import compact
 
     artefact = run / "compact.espalier"

@@ -8,7 +8,15 @@ import typer
 from typer.core import TyperGroup
 
 from espalier import __version__
-from espalier.cli import compact, compare, export, lists, measure, pack, plan, prune, report
+from espalier.cli import _compact as compact
+from espalier.cli import _compare as compare
+from espalier.cli import _export as export
+from espalier.cli import _lists as lists
+from espalier.cli import _measure as measure
+from espalier.cli import _pack as pack
+from espalier.cli import _plan as plan
+from espalier.cli import _prune as prune
+from espalier.cli import _report as report
 from espalier.cli._output import StoppedError, fail
 from espalier.errors import EspalierError, nearest
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from espalier.compaction import Purified
-    from espalier.recipe.running import Job
+    from espalier.recipe._running import Job
 
 IMAGES = 10_000
 """Training images that the guard looks at, at most: as many of every class."""

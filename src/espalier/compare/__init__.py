@@ -1,9 +1,9 @@
 """Compare: several methods on the same model, data order, epochs, cadence, evaluator and seeds."""
 
-from espalier._interval import Interval, interval
-from espalier.compare.contest import Contestant, contestants
-from espalier.compare.result import ComparisonResult, Row
-from espalier.compare.running import run_comparison
+from espalier._ground.interval import Interval, interval
+from espalier.compare._contest import Contestant, contestants
+from espalier.compare._result import ComparisonResult, Row
+from espalier.compare._running import run_comparison
 
 __all__ = [
     "ComparisonResult",

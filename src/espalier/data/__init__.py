@@ -1,8 +1,6 @@
 """Dataset readers: plain files to labelled images in memory. Nothing is unpickled."""
 
-from espalier.data._image_set import ImageSet, Split
-from espalier.data._names import NAMES, NORMALISATIONS, DatasetInfo, load
-from espalier.data.augment import (
+from espalier.data._augment import (
     AUGMENTATIONS,
     Augment,
     augmentation,
@@ -10,10 +8,12 @@ from espalier.data.augment import (
     random_crop,
     random_flip,
 )
-from espalier.data.cifar10 import load_cifar10
-from espalier.data.digits import load_digits
-from espalier.data.folder import load_folder
-from espalier.data.mnist import load_mnist
+from espalier.data._cifar10 import load_cifar10
+from espalier.data._digits import load_digits
+from espalier.data._folder import load_folder
+from espalier.data._image_set import ImageSet, Split
+from espalier.data._mnist import load_mnist
+from espalier.data._names import NAMES, NORMALISATIONS, DatasetInfo, load
 
 __all__ = [
     "AUGMENTATIONS",

@@ -1,11 +1,11 @@
 """Measure: weights under every counting convention, multiply-accumulates, bytes. Pure functions."""
 
-from espalier.measure.break_even import BreakEven, CompressedRows, break_even
-from espalier.measure.costs import Example, LayerCost, LayerCosts, layer_costs
-from espalier.measure.counts import CONVENTIONS, Count, SparsityReport, counts, tally
-from espalier.measure.kinds import LayerKind, Owner, layer_kinds, owners
-from espalier.measure.measurement import Measurement, measure, measure_table
-from espalier.measure.sizes import ModelBytes, model_bytes
+from espalier.measure._break_even import BreakEven, CompressedRows, break_even
+from espalier.measure._costs import Example, LayerCost, LayerCosts, layer_costs
+from espalier.measure._counts import CONVENTIONS, Count, SparsityReport, counts, tally
+from espalier.measure._kinds import LayerKind, Owner, layer_kinds, owners
+from espalier.measure._measurement import Measurement, measure, measure_table
+from espalier.measure._sizes import ModelBytes, model_bytes
 
 __all__ = [
     "CONVENTIONS",

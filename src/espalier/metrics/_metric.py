@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from espalier._types import Weights
+from espalier._ground.types import Weights
 
 
 class Gauge:

@@ -1,7 +1,6 @@
 """Plain reference networks; they know nothing of pruning."""
 
-from espalier.models._names import NAMES, ModelInfo, build
-from espalier.models.cifar_resnet import (
+from espalier.models._cifar_resnet import (
     CifarResNet,
     resnet20,
     resnet32,
@@ -9,11 +8,12 @@ from espalier.models.cifar_resnet import (
     resnet56,
     resnet110,
 )
-from espalier.models.importing import import_object
-from espalier.models.lenet import LeNet5, LeNet300, lenet5, lenet300
-from espalier.models.resnet18_cifar import ResNet18Cifar, resnet18_cifar
-from espalier.models.vgg_cifar import VGG16Cifar, vgg16_cifar
-from espalier.models.weights import load_weights
+from espalier.models._importing import import_object
+from espalier.models._lenet import LeNet5, LeNet300, lenet5, lenet300
+from espalier.models._names import NAMES, ModelInfo, build
+from espalier.models._resnet18_cifar import ResNet18Cifar, resnet18_cifar
+from espalier.models._vgg_cifar import VGG16Cifar, vgg16_cifar
+from espalier.models._weights import load_weights
 
 __all__ = [
     "NAMES",

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from espalier._ground.files import write_bytes
 from espalier.errors import CheckpointError
-from espalier.packing.accounting import PackedTensor, Packing
-from espalier.packing.container import from_bytes, to_bytes
-from espalier.packing.values import patterns
-from espalier.training.atomic import write_bytes
+from espalier.packing._accounting import PackedTensor, Packing
+from espalier.packing._container import from_bytes, to_bytes
+from espalier.packing._values import patterns
 
 __all__ = ["PackedTensor", "Packing", "differing", "pack", "unpack"]
 

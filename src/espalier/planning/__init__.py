@@ -1,8 +1,8 @@
 """Plans: which set and how many units each parameter of a model may keep."""
 
 from espalier.planning._build import plan
+from espalier.planning._entry import Entry, Skipped
 from espalier.planning._plan import Plan
-from espalier.planning.entry import Entry, Skipped
-from espalier.planning.restore import above_break_even
+from espalier.planning._restore import above_break_even
 
 __all__ = ["Entry", "Plan", "Skipped", "above_break_even", "plan"]

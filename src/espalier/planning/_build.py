@@ -6,16 +6,16 @@ import torch
 from torch import nn
 
 from espalier import budgets
-from espalier._types import Keep
-from espalier.budgets.global_magnitude import units_kept
-from espalier.budgets.patterns import matching
+from espalier._ground.types import Keep
+from espalier.budgets._global_magnitude import units_kept
+from espalier.budgets._patterns import matching
 from espalier.errors import BudgetError, NonFiniteError
 from espalier.measure import Example, LayerCosts, layer_costs
 from espalier.planning._channels import Request, macs_limit, plan_channels
 from espalier.planning._couple import check_coupled, is_structured
+from espalier.planning._entry import Entry, with_macs
 from espalier.planning._plan import Plan
 from espalier.planning._select import Selection, check_alone, select
-from espalier.planning.entry import Entry, with_macs
 from espalier.sets import Set, Shared, Unstructured
 
 Allocation = Callable[[Mapping[str, budgets.Layer], float], dict[str, Keep] | Shared]

@@ -6,15 +6,15 @@ from math import floor
 
 from torch import nn
 
-from espalier._types import Keep
+from espalier._ground.types import Keep
 from espalier.errors import BudgetError
 from espalier.graph import channel_graph
 from espalier.measure import Example, LayerCosts
 from espalier.planning._couple import Coupling, couple, is_structured
+from espalier.planning._entry import Entry, Skipped, with_macs
 from espalier.planning._plan import Plan
 from espalier.planning._select import Selection
 from espalier.planning._widths import Cost, explicit, for_cost, steps
-from espalier.planning.entry import Entry, Skipped, with_macs
 from espalier.sets import Channels, Coupled, Filters, FiltersAndColumns, Set, Unstructured
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
-from espalier._types import Keep
+from espalier._ground.types import Keep
 from espalier.errors import CheckpointError, RunFolderError, UnknownNameError, nearest
 from espalier.measure import LayerKind
-from espalier.planning.entry import Entry, Skipped, named
+from espalier.planning._entry import Entry, Skipped, named
 from espalier.sets import Along, Coupled, Shared, parse
-from espalier.sets.coupled import STAYS
+from espalier.sets._coupled import STAYS
 
 if TYPE_CHECKING:
     from espalier.planning._plan import Plan

@@ -10,12 +10,12 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from espalier._types import Weights
-from espalier.budgets.patterns import hint
+from espalier._ground.types import Weights
+from espalier.budgets._patterns import hint
 from espalier.errors import BudgetError, ShapeError, UnknownNameError, nearest
 from espalier.measure import Count, SparsityReport, tally
 from espalier.planning import _file, _table
-from espalier.planning.entry import Entry, Skipped, named
+from espalier.planning._entry import Entry, Skipped, named
 from espalier.sets import Coupled, Shared
 
 

@@ -5,7 +5,7 @@ from espalier.sets import NOfM, Set
 _SENTENCES = {
     "unstructured": "no speed-up in eager PyTorch, torch.compile or ONNX Runtime, whose dense "
     "kernels multiply by the zeros; it saves storage only (linear layers beyond their break-even can "
-    "run as sparse rows: espalier.measure.break_even)",
+    "run as sparse rows: espalier.measure._break_even)",
     "filters": "faster on every runtime once compacted: whole filters are physically removed",
     "channels": "faster on every runtime once compacted: whole channels are physically removed",
     "columns": "faster where all columns of a channel go, once compacted; kernels are cropped to the "

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from espalier.budgets.patterns import assign, check_patterns, is_glob, matching
+from espalier.budgets._patterns import assign, check_patterns, is_glob, matching
 from espalier.errors import RequestError, ShapeError
 from espalier.measure import LayerKind, Owner, owners
-from espalier.planning.entry import Skipped, named
+from espalier.planning._entry import Skipped, named
 from espalier.sets import KernelPatterns, Kernels, Set, Unstructured
 
 _REASONS = {

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from espalier.planning._entry import Skipped
 from espalier.planning._runtimes import usable_by
-from espalier.planning.entry import Skipped
 from espalier.sets import Set
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, gcd, lcm, prod
 
-from espalier._types import Keep
-from espalier.budgets.patterns import assign
+from espalier._ground.types import Keep
+from espalier.budgets._patterns import assign
 from espalier.errors import BudgetError
 from espalier.planning._couple import Coupling
 from espalier.sets import Coupled

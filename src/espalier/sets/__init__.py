@@ -19,20 +19,20 @@ several tensors, and live or go as one. ``Levels(bits)`` says which values the w
 have: it quantises.
 """
 
+from espalier.sets._blocks import Blocks
+from espalier.sets._channels import Channels
+from espalier.sets._columns import Columns
+from espalier.sets._coupled import Along, Coupled
+from espalier.sets._filters import Filters
+from espalier.sets._filters_and_columns import FiltersAndColumns
+from espalier.sets._kernel_patterns import KernelPatterns
+from espalier.sets._kernels import Kernels
+from espalier.sets._levels import Levels
+from espalier.sets._n_of_m import NOfM
 from espalier.sets._names import NAMES, parse
 from espalier.sets._set import GroupSet, Set
-from espalier.sets.blocks import Blocks
-from espalier.sets.channels import Channels
-from espalier.sets.columns import Columns
-from espalier.sets.coupled import Along, Coupled
-from espalier.sets.filters import Filters
-from espalier.sets.filters_and_columns import FiltersAndColumns
-from espalier.sets.kernel_patterns import KernelPatterns
-from espalier.sets.kernels import Kernels
-from espalier.sets.levels import Levels
-from espalier.sets.n_of_m import NOfM
-from espalier.sets.shared import Shared
-from espalier.sets.unstructured import Unstructured
+from espalier.sets._shared import Shared
+from espalier.sets._unstructured import Unstructured
 
 __all__ = [
     "NAMES",

@@ -5,16 +5,16 @@ from dataclasses import fields
 from typing import Any
 
 from espalier.errors import RequestError, UnknownNameError, nearest
+from espalier.sets._blocks import Blocks
+from espalier.sets._channels import Channels
+from espalier.sets._columns import Columns
+from espalier.sets._filters import Filters
+from espalier.sets._filters_and_columns import FiltersAndColumns
+from espalier.sets._kernel_patterns import KernelPatterns
+from espalier.sets._kernels import Kernels
+from espalier.sets._n_of_m import NOfM
 from espalier.sets._set import Set
-from espalier.sets.blocks import Blocks
-from espalier.sets.channels import Channels
-from espalier.sets.columns import Columns
-from espalier.sets.filters import Filters
-from espalier.sets.filters_and_columns import FiltersAndColumns
-from espalier.sets.kernel_patterns import KernelPatterns
-from espalier.sets.kernels import Kernels
-from espalier.sets.n_of_m import NOfM
-from espalier.sets.unstructured import Unstructured
+from espalier.sets._unstructured import Unstructured
 
 NAMES: dict[str, type[Set]] = {
     cls.name: cls

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from espalier._types import Keep
+from espalier._ground.types import Keep
 from espalier.errors import BudgetError
 from espalier.sets._energy import energy
 from espalier.sets._layout import Layout

@@ -1,14 +1,14 @@
 """Solvers: by what dynamics weights reach their sets. One algorithm a file."""
 
+from espalier.solvers._admm import ADMM
+from espalier.solvers._gradual import Gradual
+from espalier.solvers._one_shot import OneShot
+from espalier.solvers._penalty import Penalty
+from espalier.solvers._rho import ConstantRho, GeometricRho, RhoSchedule, StagedRho
+from espalier.solvers._schedules import Constant, Cubic, Rounds, Schedule
+from espalier.solvers._slr import SLR
+from espalier.solvers._slr_released import SLRReleased
 from espalier.solvers._solver import Conditions, Constraint, Solver, State
-from espalier.solvers.admm import ADMM
-from espalier.solvers.gradual import Gradual
-from espalier.solvers.one_shot import OneShot
-from espalier.solvers.penalty import Penalty
-from espalier.solvers.rho import ConstantRho, GeometricRho, RhoSchedule, StagedRho
-from espalier.solvers.schedules import Constant, Cubic, Rounds, Schedule
-from espalier.solvers.slr import SLR
-from espalier.solvers.slr_released import SLRReleased
 
 __all__ = [
     "ADMM",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from espalier._types import Weights
+from espalier._ground.types import Weights
 
 Named = dict[str, Tensor]
 

@@ -13,9 +13,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from espalier._types import Weights
+from espalier._ground.types import Weights
 from espalier.metrics import Identity, Metric
-from espalier.solvers.schedules import Cubic, Schedule
+from espalier.solvers._schedules import Cubic, Schedule
 
 
 class Constraint(Protocol):

@@ -2,25 +2,23 @@
 
 A rule takes the context and the call's arguments by the names of its schema, and returns the
 abstract result. An operation in no row is treated as pointwise where PyTorch tags it so; any other
-is not understood: :func:`~espalier.graph.rules.elementwise.opaque` freezes what it touches.
+is not understood: :func:`~espalier.graph.rules._elementwise.opaque` freezes what it touches.
 """
 
 from collections.abc import Callable
 
 import torch
 
-from espalier.graph.context import Arguments, Context
-from espalier.graph.rules import (
-    contraction,
-    convolution,
-    elementwise,
-    indexing,
-    movement,
-    normalisation,
-    pooling,
-    recurrent,
-)
-from espalier.graph.value import Value
+from espalier.graph._context import Arguments, Context
+from espalier.graph._value import Value
+from espalier.graph.rules import _contraction as contraction
+from espalier.graph.rules import _convolution as convolution
+from espalier.graph.rules import _elementwise as elementwise
+from espalier.graph.rules import _indexing as indexing
+from espalier.graph.rules import _movement as movement
+from espalier.graph.rules import _normalisation as normalisation
+from espalier.graph.rules import _pooling as pooling
+from espalier.graph.rules import _recurrent as recurrent
 
 Rule = Callable[[Context, Arguments], "Value | tuple[Value, ...]"]
 

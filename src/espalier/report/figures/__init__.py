@@ -1,12 +1,12 @@
 """The page's figures: one function a figure, each giving a drawing ready for the page."""
 
+from espalier.report.figures._ablation import ablation
 from espalier.report.figures._base import Drawing, Key, styles_for
-from espalier.report.figures.ablation import ablation
-from espalier.report.figures.certificate import certificate
-from espalier.report.figures.conditions import conditions
-from espalier.report.figures.curves import BANDED, curves
-from espalier.report.figures.heatmaps import Heatmap, heat_stops, heatmaps
-from espalier.report.figures.widths import widths
+from espalier.report.figures._certificate import certificate
+from espalier.report.figures._conditions import conditions
+from espalier.report.figures._curves import BANDED, curves
+from espalier.report.figures._heatmaps import Heatmap, heat_stops, heatmaps
+from espalier.report.figures._widths import widths
 
 __all__ = [
     "BANDED",

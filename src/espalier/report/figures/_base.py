@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from espalier.report.groups import Group
-from espalier.report.numbers import finite, power_of_ten
+from espalier.report._groups import Group
+from espalier.report._numbers import finite, power_of_ten
 
 WIDTH = 460  # CSS pixels; the height is each figure's own
 INK, SOFT, RULE, GRID = "#1d2421", "#59625d", "#a3aaa5", "#e9ebe7"

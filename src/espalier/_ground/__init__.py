@@ -1,0 +1,1 @@
+"""What every floor stands on: types, files, trees of tensors, the machine; knows nothing of pruning."""

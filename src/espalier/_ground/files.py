@@ -1,0 +1,125 @@
+"""Replace a file all at once, or leave it as it was."""
+
+import errno
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError
+
+from espalier.errors import RunFolderError
+
+TEMPORARY = ".tmp-"
+"""How the names of half-written files begin; whoever holds a folder's lock may delete them."""
+
+
+@contextmanager
+def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
+    """Hand out a temporary path; what is written there becomes ``path`` when the block ends.
+
+    The temporary file lies in the same folder and has the same suffix. It is flushed to the disk
+    and renamed, so a kill at any moment leaves the old file or the new one, never half of one.
+    If the block raises, the old file is untouched and the temporary one is gone.
+
+    Args:
+        path: The file to replace, or to create.
+        keep: Where the former ``path``, if there is one, is moved just before.
+
+    Raises:
+        RunFolderError: The disk is full, or the folder cannot be written.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise RunFolderError(f"{path}: cannot be written: {_reason(error)}") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Make ``content`` the whole of the file at ``path``, atomically.
+
+    Raises:
+        RunFolderError: The disk is full, or the folder cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a file by JSON; NaN and infinities become null, for JSON has none.
+
+    Raises:
+        RunFolderError: The disk is full, or the folder cannot be written.
+    """
+    text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
+    write_bytes(path, text.encode())
+
+
+def plain(content: Any) -> Any:
+    """The same with tuples as lists, 0-dimensional tensors as numbers, and NaN and ±∞ as None.
+
+    >>> plain({"loss": float("nan"), "keep": (3, 4)})
+    {'loss': None, 'keep': [3, 4]}
+    """
+    if isinstance(content, Mapping):
+        return {str(key): plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [plain(value) for value in content]
+    if hasattr(content, "item"):
+        return plain(content.item())
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content if isinstance(content, str | int | float | None) else str(content)
+
+
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """A file of JSON, or of YAML by its suffix, that holds a mapping.
+
+    Raises:
+        RunFolderError: It cannot be read, or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunFolderError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{path}: holds a {type(content).__name__}, not a mapping")
+    return content
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut; systems that cannot are left to themselves."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "No space left" in str(error) or "(os error 28)" in str(error):
+        return "no space left on the disk; free some and resume, what was saved before is kept"
+    return f"{error}; what was saved before is kept"

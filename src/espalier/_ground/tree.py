@@ -1,0 +1,194 @@
+"""Nested dicts and lists of tensors and scalars, in one safetensors file.
+
+What PyTorch calls a state dictionary: of a model, an optimiser, a scheduler, a solver. Nothing is
+pickled, so a file from a stranger can at worst be refused.
+
+The file: every tensor under its path (``model/conv1.weight``), and in the metadata the format and
+its version, the structure as JSON, and a SHA-256 over structure and tensors. In the structure a
+tensor is ``{"tensor": path}``, a dict ``{"dict": [[key, node], …]}`` (so that keys may be
+integers), a list ``{"list": [node, …]}``, a float that JSON lacks ``{"float": "nan"}``, and any
+other scalar itself.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from espalier._ground.files import replacing
+from espalier.errors import CheckpointError, RequestError
+
+Tree = Any
+"""A tensor; None, bool, int, float or str; a dict with such scalars as keys; a list; nested."""
+
+FORMAT = "espalier-tree"
+VERSION = "1"
+
+_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def save_tree(path: Path | str, tree: Tree, keep: Path | None = None) -> None:
+    """Write a tree of tensors and scalars to one file, atomically.
+
+    Tensors may be on any device, not contiguous, and share storage; each is written as its own
+    contiguous copy, bit for bit. Tuples become lists.
+
+    Args:
+        path: The file to write; replaced all at once.
+        tree: What to write.
+        keep: Where the former file at ``path``, if there is one, is moved.
+
+    Raises:
+        RequestError: Something in ``tree`` is neither a tensor, a scalar, a dict nor a list.
+        RunFolderError: The disk is full or the folder cannot be written; the old file is untouched.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     save_tree(f"{folder}/a.safetensors", {0: torch.ones(2), "best": float("-inf")})
+        ...     load_tree(f"{folder}/a.safetensors")
+        {0: tensor([1., 1.]), 'best': -inf}
+    """
+    tensors: dict[str, Tensor] = {}
+    structure = json.dumps(_encode(tree, (), tensors), allow_nan=False)
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "structure": structure,
+        "sha256": _checksum(structure, tensors),
+    }
+    with replacing(Path(path), keep) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def load_tree(path: Path | str) -> Tree:
+    """Read back what :func:`save_tree` wrote; tensors on the CPU.
+
+    Raises:
+        CheckpointError: No such file; truncated; not ours; of another version; altered.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            _check_origin(path, metadata)
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+    except FileNotFoundError:
+        _refuse(path, "there is no such file")
+    except (SafetensorError, OSError) as error:
+        _refuse(path, f"{_diagnosis(path)} ({error})")
+    structure = metadata.get("structure", "")
+    if metadata.get("sha256") != _checksum(structure, tensors):
+        _refuse(path, "its contents do not match its checksum, so it was damaged or altered")
+    try:
+        return _decode(json.loads(structure), tensors)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        _refuse(path, f"its structure cannot be read ({type(error).__name__}: {error})")
+
+
+def _encode(node: Tree, at: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
+    """The JSON of a node; its tensors are added to ``tensors`` under their paths."""
+    if isinstance(node, Tensor):
+        path = "/".join(at) or "tensor"
+        while path in tensors or path == "__metadata__":  # keys 1 and "1", or a key with a slash
+            path += "'"
+        tensors[path] = node.detach().cpu().contiguous().clone()
+        return {"tensor": path}
+    if isinstance(node, Mapping):
+        pairs = []
+        for key, value in node.items():
+            if not isinstance(key, str | int | bool | None):
+                raise RequestError(
+                    f"{'/'.join(at)}: a key {key!r} of type {type(key).__name__} cannot be saved; "
+                    f"keys are strings or integers"
+                )
+            pairs.append([key, _encode(value, (*at, str(key)), tensors)])
+        return {"dict": pairs}
+    if isinstance(node, list | tuple):
+        return {"list": [_encode(x, (*at, str(i)), tensors) for i, x in enumerate(node)]}
+    if isinstance(node, float) and not math.isfinite(node):
+        return {"float": str(float(node))}
+    if isinstance(node, float):
+        return float(node)  # also numpy's float64, which is a float
+    if node is None or isinstance(node, bool | int | str):
+        return node
+    raise RequestError(
+        f"{'/'.join(at)}: a {type(node).__name__} cannot be saved; a state dictionary holds "
+        f"tensors, None, bool, int, float, str, dicts and lists"
+    )
+
+
+def _decode(node: Any, tensors: Mapping[str, Tensor]) -> Tree:
+    if not isinstance(node, dict):
+        return node
+    ((kind, content),) = node.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _decode(value, tensors) for key, value in content}
+    if kind == "list":
+        return [_decode(value, tensors) for value in content]
+    if kind == "float":
+        return _NOT_FINITE[content]
+    raise ValueError(f"unknown kind {kind!r}")
+
+
+def _checksum(structure: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(structure.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_origin(path: Path, metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        _refuse(path, "it is a safetensors file, but not a checkpoint of Espalier's")
+    if metadata.get("version") != VERSION:
+        _refuse(
+            path,
+            f"it has format version {metadata.get('version')!r} and this Espalier reads "
+            f"{VERSION!r}; use the Espalier that wrote it",
+        )
+
+
+def _diagnosis(path: Path) -> str:
+    """Cut short, or no safetensors file at all? The header says how long the file should be."""
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if 8 + length <= size else {}
+        expected = (
+            8
+            + length
+            + max(
+                (
+                    entry["data_offsets"][1]
+                    for name, entry in header.items()
+                    if name != "__metadata__"
+                ),
+                default=0,
+            )
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
+        return "it is not a safetensors file"
+    if size < expected and length < 1 << 30:
+        return f"it is cut short: {size} bytes of at least {expected}"
+    return "it is not a safetensors file"
+
+
+def _refuse(path: Path, reason: str) -> NoReturn:
+    raise CheckpointError(
+        f"{path}: {reason}; restore it from a copy, or resume from previous.safetensors, "
+        f"or start anew in another folder"
+    )

@@ -1,0 +1,21 @@
+"""``espalier plan``: the dry run."""
+
+from espalier.cli._output import AsJson, RecipeFile, Settings, console, print_json
+
+
+def plan(recipe: RecipeFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Say what would be pruned, what would be left and who can use it; nothing is trained."""
+    from espalier.recipe import load
+    from espalier.recipe._running import Job
+
+    job = Job.prepare(*load(recipe, settings or ()))
+    if as_json:
+        print_json(
+            {**job.plan.to_dict(), "counts": job.plan.counts().to_dict(),
+             "macs": {"dense": job.plan.macs, "left": job.plan.macs_left}}
+        )  # fmt: skip
+        return
+    out = console()
+    out.print(job.plan.table())
+    if job.recipe.pretrain is not None and job.recipe.plan.allocation in ("global", "shared"):
+        out.print("This budget looks at the weights and will be made again after pretraining.")

@@ -1,0 +1,151 @@
+"""Edits applied to the eager module: tensors cut, module attributes made right."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from espalier.compaction._columns import crop_
+from espalier.compaction._edits import Edits, SliceEdit
+from espalier.compaction._gathered import gather_
+from espalier.errors import RequestError, UnknownNameError, nearest
+
+Kept = Mapping[int, SliceEdit]
+
+
+def apply_edits(model: nn.Module, edits: Edits) -> nn.Module:
+    """A copy of a module, physically smaller.
+
+    Args:
+        model: The dense architecture, from its original constructor. Not modified.
+        edits: Which indices of which axes stay.
+
+    Returns:
+        A deep copy whose parameters and buffers are cut and whose modules' own sizes
+        (``out_channels``, ``groups``, ``num_features`` …) say so. Shared parameters stay shared.
+
+    Raises:
+        UnknownNameError: An edit names no parameter, buffer or module.
+        RequestError: An edit does not fit its tensor.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+        >>> rows = SliceEdit(name="0.weight", axis=0, size=3, keep=(0, 2))
+        >>> bias = SliceEdit(name="0.bias", axis=0, size=3, keep=(0, 2))
+        >>> columns = SliceEdit(name="1.weight", axis=1, size=3, keep=(0, 2))
+        >>> apply_edits(net, Edits(slices=(rows, bias, columns)))
+        Sequential(
+          (0): Linear(in_features=2, out_features=2, bias=True)
+          (1): Linear(in_features=2, out_features=1, bias=True)
+        )
+    """
+    tensors = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
+    by_tensor: dict[int, dict[int, SliceEdit]] = {}
+    for edit in edits.slices:
+        tensor = tensors.get(edit.name)
+        if tensor is None:
+            hint = nearest(edit.name, tensors)
+            raise UnknownNameError(f"{edit.name}: no such parameter or buffer; {hint}")
+        _check(edit, tensor)
+        by_tensor.setdefault(id(tensor), {})[edit.axis] = edit
+    # The copy is told beforehand what every cut tensor becomes: sharing is kept, and the large
+    # tensors are never copied whole.
+    cut = {id(t): _cut(t, by_tensor[id(t)]) for t in tensors.values() if id(t) in by_tensor}
+    small = copy.deepcopy(model, dict(cut))
+    for old, new in zip(model.modules(), small.modules(), strict=True):
+        mine: dict[str, Kept] = {
+            name: by_tensor[id(tensor)] for name, tensor in _own(old) if id(tensor) in cut
+        }
+        if mine:
+            _attributes(new, mine)
+    for change in edits.attributes:
+        _set(small, change.module, change.name, change.before, change.after)
+    for column in edits.columns:
+        gather_(small, column)
+    return small
+
+
+def _own(module: nn.Module) -> list[tuple[str, Tensor]]:
+    held = [*module._parameters.items(), *module._buffers.items()]
+    return [(name, tensor) for name, tensor in held if tensor is not None]
+
+
+def _check(edit: SliceEdit, tensor: Tensor) -> None:
+    if not 0 <= edit.axis < tensor.dim() or tensor.shape[edit.axis] != edit.size:
+        raise RequestError(
+            f"{edit.name}: the edit is for axis {edit.axis} of size {edit.size}, "
+            f"the tensor has shape {tuple(tensor.shape)}"
+        )
+    if not edit.keep or min(edit.keep) < 0 or max(edit.keep) >= edit.size:
+        raise RequestError(f"{edit.name}: kept indices of axis {edit.axis} not in [0, {edit.size})")
+
+
+def _cut(tensor: Tensor, edits: Kept) -> Tensor:
+    data = tensor.detach()
+    for axis, edit in edits.items():
+        data = data.index_select(axis, torch.tensor(edit.keep, device=data.device))
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(data.contiguous(), requires_grad=tensor.requires_grad)
+    return data.contiguous()
+
+
+def _set(model: nn.Module, path: str, name: str, before: int, after: int) -> None:
+    try:
+        module = model.get_submodule(path)
+    except AttributeError as error:
+        raise UnknownNameError(f"{path}: no such module") from error
+    if type(getattr(module, name, None)) is not int or getattr(module, name) != before:
+        raise RequestError(f"{path}.{name}: expected the number {before}")
+    setattr(module, name, after)
+
+
+def _attributes(module: nn.Module, edits: Mapping[str, Kept]) -> None:
+    """Sizes that modules of PyTorch, and those built like them, hold as attributes."""
+    weight = edits.get("weight", {})
+    if isinstance(module, nn.modules.conv._ConvNd):
+        _convolution(module, weight)
+        return
+    if isinstance(module, nn.RNNBase):
+        module.input_size = module.get_parameter("weight_ih_l0").shape[1]
+        module.hidden_size = module.get_parameter("weight_hh_l0").shape[1]
+        return
+    tensor = module._parameters.get("weight")
+    if isinstance(module, nn.GroupNorm) and 0 in weight:
+        module.num_groups = _groups(module.num_groups, weight[0])
+        module.num_channels = len(weight[0].keep)
+        return
+    if isinstance(module, nn.LayerNorm) or hasattr(module, "normalized_shape"):
+        if tensor is not None and weight:
+            module.normalized_shape = tuple(tensor.shape)  # type: ignore[assignment]
+        return
+    names = {
+        0: ("out_features", "num_embeddings", "num_parameters", "num_features"),
+        1: ("in_features", "embedding_dim"),
+    }
+    if type(module).__name__ == "Conv1D":  # transformers': weight is (in, out)
+        names = {0: ("nx",), 1: ("nf",)}
+    for axis, candidates in names.items():
+        for edit in (part[axis] for part in edits.values() if axis in part):
+            for name in candidates:
+                if getattr(module, name, None) == edit.size:
+                    setattr(module, name, len(edit.keep))
+
+
+def _convolution(module: nn.modules.conv._ConvNd, weight: Kept) -> None:
+    reads, writes = (0, 1) if module.transposed else (1, 0)
+    if module.groups > 1 and 0 in weight:
+        module.groups = _groups(module.groups, weight[0])
+    shape = module.weight.shape
+    module.in_channels = int(shape[reads]) * (1 if module.transposed else module.groups)
+    module.out_channels = int(shape[writes]) * (module.groups if module.transposed else 1)
+    if any(axis > 1 for axis in weight):
+        crop_(module, weight)
+
+
+def _groups(groups: int, edit: SliceEdit) -> int:
+    """How many groups still have channels."""
+    return len({index // (edit.size // groups) for index in edit.keep})

@@ -1,0 +1,150 @@
+"""What a comparison found: a row a method, as a table, as JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from espalier._ground.interval import Interval, interval
+from espalier.compare._contest import DENSE, Contestant
+
+CONVENTION = "conv_fc_weights"
+STAGES = ("dense", "hard_pruned", "hard_pruned_bn", "retrained")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One method over all its seeds.
+
+    Attributes:
+        label: What it is called here.
+        method: Its name.
+        settings: Given beyond the method's defaults.
+        seeds: In order.
+        metrics: By stage (``dense`` at the start of pruning, ``hard_pruned`` before any retraining,
+            ``hard_pruned_bn`` with BatchNorm re-estimated, ``retrained``) the goal metric; None where
+            there was no such stage.
+        compression: In the convention ``conv_fc_weights``.
+        seconds: Wall-clock time of the pruning phase.
+        overhead: Step time over that of dense training; None where there is nothing to add.
+    """
+
+    label: str
+    method: str
+    settings: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    metrics: Mapping[str, Interval | None]
+    compression: float | None
+    seconds: Interval | None
+    overhead: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonResult:
+    """All rows, and where the runs are."""
+
+    metric: str
+    rows: tuple[Row, ...]
+    runs: tuple[Path, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``compare.json`` has it."""
+        return {
+            "metric": self.metric,
+            "convention": CONVENTION,
+            "interval": "Student t, 95 %, over seeds",
+            "rows": [{**asdict(row), "settings": dict(row.settings), "seeds": list(row.seeds)} for row in self.rows],
+            "runs": [str(run) for run in self.runs],
+        }  # fmt: skip
+
+    def table(self) -> Table:
+        """For a terminal."""
+        seeds = max((len(row.seeds) for row in self.rows), default=0)
+        many = f"mean over {seeds} seeds ± 95 % interval" if seeds > 1 else "one seed"
+        table = Table(title=f"{self.metric} in %, {many}", title_justify="left")
+        shown = [s for s in STAGES if any(row.metrics.get(s) for row in self.rows)]
+        heads = {"dense": "at the start", "hard_pruned": "cut, no retraining",
+                 "hard_pruned_bn": "cut, BatchNorm re-est.", "retrained": "retrained, zeros held"}  # fmt: skip
+        table.add_column("method", no_wrap=True)
+        table.add_column("left", justify="right")
+        for stage in shown:
+            table.add_column(heads[stage], justify="right")
+        table.add_column("seconds", justify="right")
+        table.add_column("step / dense", justify="right")
+        for row in self.rows:
+            table.add_row(
+                row.label,
+                "–" if row.compression is None else f"1/{row.compression:.1f}",
+                *(_cell(row.metrics.get(stage), 100.0, 2) for stage in shown),
+                _cell(row.seconds, 1.0, 1),
+                "–" if row.overhead is None else f"{row.overhead:.3f}×",
+            )
+        return table
+
+    def remarks(self) -> list[str]:
+        """What the table does not say: the settings each method was given."""
+        lines = []
+        for row in self.rows:
+            said = ", ".join(f"{key} {_short(value)}" for key, value in row.settings.items())
+            said = "the same epochs, nothing pruned" if row.method == DENSE else said or "defaults"
+            lines.append(f"{row.label}: {said}")
+        return lines
+
+
+def rows_of(
+    contest: Sequence[Contestant],
+    results: Sequence[Mapping[str, Any]],
+    metric: str,
+    overheads: Mapping[str, float],
+) -> tuple[Row, ...]:
+    """A row a label, in the order in which the labels came.
+
+    Args:
+        contest: Who competed.
+        results: ``result.json`` of each.
+        metric: The goal metric.
+        overheads: By label.
+    """
+    together: dict[str, list[tuple[Contestant, Mapping[str, Any]]]] = {}
+    for contestant, result in zip(contest, results, strict=True):
+        together.setdefault(contestant.label, []).append((contestant, result))
+    rows = []
+    for label, members in together.items():
+        first, one = members[0]
+        own = [result for _, result in members]
+        rows.append(
+            Row(
+                label=label,
+                method=first.method,
+                settings=first.settings,
+                seeds=tuple(contestant.seed for contestant, _ in members),
+                metrics={stage: _over([r.get(stage) for r in own], metric) for stage in STAGES},
+                compression=one["counts"][CONVENTION]["compression"],
+                seconds=interval([r["seconds"]["prune"] for r in own]),
+                overhead=overheads.get(label),
+            )
+        )
+    return tuple(rows)
+
+
+def _over(metrics: Sequence[Mapping[str, float] | None], metric: str) -> Interval | None:
+    known = [figures[metric] for figures in metrics if figures and figures.get(metric) is not None]
+    return interval(known)
+
+
+def _cell(value: Interval | None, scale: float, digits: int) -> str:
+    if value is None:
+        return "–"
+    half = "" if value.half_width is None else f" ± {scale * value.half_width:.{digits}f}"
+    return f"{scale * value.mean:.{digits}f}{half}"
+
+
+def _short(value: Any) -> str:
+    """A nested setting on one line: ``cubic(until 0.5)``."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    rest = ", ".join(f"{k} {_short(v)}" for k, v in value.items() if k != "method")
+    name = str(value.get("method", ""))
+    return f"{name}({rest})" if rest and name else name or rest

@@ -1,0 +1,156 @@
+"""Run every contestant, each in its own folder; what has ended already is not run again."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from espalier._ground.events import OnEvent
+from espalier._ground.files import write_bytes
+from espalier.compare._contest import DENSE, Contestant
+from espalier.compare._overhead import overheads
+from espalier.compare._result import ComparisonResult, rows_of
+from espalier.errors import RequestError, RunFolderError
+from espalier.recipe._building import make_model, make_task, make_training, use_threads
+from espalier.recipe._recipe import Recipe, validate
+from espalier.recipe._running import Job, check_same, run
+from espalier.runs import RunFolder
+from espalier.training import build_optimizer, build_scheduler, fit
+
+_SHARED = ("model", "data", "training", "pretrain")
+"""Sections on which the weights that pruning begins with depend."""
+
+
+def run_comparison(
+    contest: Sequence[Contestant],
+    folder: Path | str,
+    *,
+    on_event: OnEvent | None = None,
+    measure_overhead: bool = True,
+) -> ComparisonResult:
+    """Run each contestant into ``folder/LABEL-seedK`` and put what came of it side by side.
+
+    Where the recipe pretrains, that is done once a seed, in ``folder/pretrained``, and all methods begin
+    with those weights. Runs that have ended are read; one that was stopped is resumed.
+
+    Args:
+        contest: Who competes.
+        folder: Of all runs; ``compare.json`` is written there.
+        on_event: Called with every event; ``{"event": "run", "name": …}`` begins each run.
+        measure_overhead: Whether to measure what each solver adds to a step.
+
+    Raises:
+        RequestError: A folder holds a run of other settings.
+        RunError: A run could not go on; those before it are kept.
+    """
+    folder = Path(folder)
+    folders = [folder / contestant.folder for contestant in contest]
+    if len(set(folders)) < len(folders):
+        raise RequestError("two contestants have the same label and seed; give recipes other names")
+    begun = [(c, *_begun(c, folder, on_event)) for c in contest]
+    results = []
+    for contestant, recipe, content in begun:
+        if on_event is not None:
+            on_event({"event": "run", "name": contestant.folder})
+        job = Job.prepare(recipe, content)
+        done = run(job, folder / contestant.folder, resume=True, on_event=on_event)
+        results.append(done.result)
+    metric = make_task(contest[0].recipe).goal_metric if contest else ""
+    ratios = _overheads(begun, folder) if measure_overhead else {}
+    compared = ComparisonResult(
+        metric=metric,
+        rows=rows_of(contest, results, metric, ratios),
+        runs=tuple(folders),
+    )
+    text = json.dumps(compared.to_dict(), indent=2, allow_nan=False) + "\n"
+    write_bytes(folder / "compare.json", text.encode())
+    return compared
+
+
+def _begun(
+    contestant: Contestant, folder: Path, on_event: OnEvent | None
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe with the shared pretrained weights in place of pretraining."""
+    content = dict(contestant.content)
+    if contestant.recipe.pretrain is None:
+        return contestant.recipe, content
+    weights = _pretrained(contestant, folder, on_event)
+    content.pop("pretrain")
+    model = content["model"]
+    content["model"] = {
+        **({"name": model} if isinstance(model, str) else model),
+        "weights": str(weights),
+    }
+    return validate(content, contestant.folder), content
+
+
+def _pretrained(contestant: Contestant, folder: Path, on_event: OnEvent | None) -> Path:
+    """The weights that every contestant of this recipe and seed begins with."""
+    recipe = contestant.recipe
+    settings = {name: value for name, value in recipe.settings().items() if name in _SHARED}
+    place = folder / "pretrained" / f"seed{contestant.seed}"
+    # Several recipes may pretrain differently.
+    for number in range(2, 100):
+        if not (place / "config.json").is_file() or _same(place, settings):
+            break
+        place = folder / "pretrained" / f"seed{contestant.seed}-{number}"
+    with RunFolder(place, resume=True) as run_folder:
+        weights = run_folder / "weights.safetensors"
+        if weights.is_file():
+            return weights
+        if not (run_folder / "config.json").is_file():
+            run_folder.write_config({"recipe": settings, "seed": contestant.seed})
+        if on_event is not None:
+            on_event({"event": "run", "name": f"pretrained/{place.name}"})
+        use_threads(recipe)
+        task = make_task(recipe)
+        model = make_model(recipe, classes=len(task.train.classes))
+        assert recipe.pretrain is not None  # the caller asked
+        training = make_training(recipe, recipe.training.of(recipe.pretrain))
+        optimizer = build_optimizer(model.parameters(), training)
+        fit(
+            model,
+            task,
+            None,
+            optimizer=optimizer,
+            epochs=training.epochs,
+            phase="pretrain",
+            scheduler=build_scheduler(optimizer, training, task.steps_per_epoch),
+            evaluate_every=training.evaluate_every,
+            clip=training.clip,
+            autocast=torch.bfloat16 if training.autocast else None,
+            run=run_folder,
+            checkpoint_every=recipe.checkpoint.steps,
+            checkpoint_seconds=recipe.checkpoint.seconds,
+            on_event=on_event,
+        )
+        run_folder.write_weights("weights.safetensors", model.state_dict())
+        return weights
+
+
+def _same(place: Path, settings: dict[str, Any]) -> bool:
+    config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    try:
+        check_same(config.get("recipe", {}), settings, place)
+    except (RequestError, RunFolderError):
+        return False
+    return True
+
+
+def _overheads(
+    begun: Sequence[tuple[Contestant, Recipe, dict[str, Any]]], folder: Path
+) -> dict[str, float]:
+    """Measured for the first seed of each label; kept, for a machine is not the same twice."""
+    kept = folder / "overhead.json"
+    known: dict[str, float] = json.loads(kept.read_text()) if kept.is_file() else {}
+    jobs = {
+        c.label: Job.prepare(recipe, content)
+        for c, recipe, content in reversed(begun)
+        if c.method not in (DENSE, "oneshot")
+    }
+    if set(jobs) - set(known):
+        known |= overheads(jobs)
+        write_bytes(kept, (json.dumps(known, indent=2) + "\n").encode())
+    return known

@@ -1,0 +1,51 @@
+"""The optimiser's own norm: the square root of Adam's second moment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from espalier.errors import RequestError
+from espalier.metrics._metric import Gauge, Metric
+
+
+@dataclass(frozen=True)
+class AdamMoment(Metric):
+    r"""H = √v̂, Adam's running root mean square of the gradient: saliency w²·√v̂.
+
+    A step of Adam is a step of steepest descent in this norm, so the nearest point in it is the one the
+    optimiser can reach most cheaply. Costs nothing: the moments are the optimiser's. Its scale (bias
+    correction) is common to all weights and leaves the projection as it is.
+
+    Works with any optimiser that keeps ``exp_avg_sq`` in its state: Adam, AdamW, NAdam, RAdam.
+    """
+
+    def gauge(
+        self, model: nn.Module, names: tuple[str, ...], optimizer: torch.optim.Optimizer | None
+    ) -> Gauge:
+        if optimizer is None:
+            raise RequestError(
+                "the metric AdamMoment reads the optimiser's second moments but no optimizer was given; "
+                "write Pruning(model, plan, solver, optimizer=optimizer)"
+            )
+        return _AdamGauge(optimizer)
+
+
+class _AdamGauge(Gauge):
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def diagonal(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor] | None:
+        moments = {}
+        for name, parameter in parameters.items():
+            state = self._optimizer.state.get(parameter, {})
+            if not state:
+                return None  # before the first step every direction is alike
+            if "exp_avg_sq" not in state:
+                raise RequestError(
+                    f"the metric AdamMoment needs an optimiser that keeps exp_avg_sq (Adam, AdamW …), got "
+                    f"{type(self._optimizer).__name__}; choose Fisher() for it"
+                )
+            moments[name] = state["exp_avg_sq"].float().sqrt() + 1e-8
+        return moments

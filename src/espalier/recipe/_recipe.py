@@ -1,0 +1,152 @@
+"""The recipe: one validated YAML file that says all of a run."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from espalier.errors import RecipeError
+from espalier.recipe import _yaml
+from espalier.recipe._messages import messages
+from espalier.recipe._methods import SOLVERS, SolverChoice
+from espalier.recipe._overriding import override
+from espalier.recipe._part import Part
+from espalier.recipe._sections import (
+    ByName,
+    Checkpoint,
+    Compare,
+    Data,
+    Model,
+    Phase,
+    PlanSection,
+    Quantise,
+    Training,
+)
+
+
+class Recipe(Part):
+    """A recipe: model, data, what may stay, by which solver, and how it is trained.
+
+    Paths in it are relative to the current directory; ``~`` and ``${VAR}`` are expanded when they are used.
+    """
+
+    title: str = ""
+    """What this is, for people."""
+    model: Annotated[Model, ByName]
+    """The network."""
+    data: Annotated[Data, ByName]
+    """What it learns from."""
+    plan: PlanSection
+    """What may stay."""
+    solver: SolverChoice = Field(default_factory=lambda: SOLVERS["slr"].model_validate({}))
+    """By what dynamics the weights reach the plan."""
+    pretrain: Phase | None = None
+    """Dense training before, unless there are weights already."""
+    training: Training
+    """The training during which it is pruned."""
+    retrain: Phase | None = None
+    """Training after the cut with the zeros held."""
+    quantise: Quantise | None = None
+    """At the end, the weights that are left on few levels."""
+    goal: float | None = None
+    """End pruning, and then retraining, at the first evaluation whose cut metric reaches this, a fraction."""
+    probe: bool = False
+    """SLR's condition (3): the loss of one fixed batch (as in the paper) instead of the interval's mean (free)."""
+    evaluate_every: Annotated[int, Ge(1)] = 1
+    """Epochs between two evaluations."""
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    """How often what a resume needs is written."""
+    compare: Compare = Field(default_factory=Compare)
+    """What `espalier compare` runs."""
+
+    @model_validator(mode="after")
+    def _one_figure(self) -> "Recipe":
+        given = sorted(self.plan.figures)
+        if len(given) != 1:
+            got = " and ".join(given) if given else "none"
+            raise PydanticCustomError(
+                "figures",
+                "plan: give exactly one of density, sparsity, compression, macs, latency, keep; got {got}",
+                {"got": got},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bits_or_search(self) -> "Recipe":
+        section = self.quantise
+        if section is not None and (section.bits is None) == (section.search is None):
+            got = "both" if section.bits is not None else "neither"
+            raise PydanticCustomError(
+                "figures", "quantise: give exactly one of bits, search; got {got}", {"got": got}
+            )
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """Everything resolved, defaults included, as plain data."""
+        return self.model_dump(mode="json")
+
+
+def validate(content: Any, where: str = "recipe") -> Recipe:
+    """The recipe that plain data say.
+
+    Args:
+        content: What YAML gave.
+        where: The file, for messages.
+
+    Raises:
+        RecipeError: It does not say what to do; a line for every mistake, with its place in the recipe.
+
+    Example:
+        >>> recipe = validate({"model": "lenet5", "data": "digits", "plan": {"density": 0.1},
+        ...                    "solver": "admm", "training": {"epochs": 2}})
+        >>> recipe.solver.build().rho
+        0.1
+    """
+    if not isinstance(content, dict):
+        got = "nothing" if content is None else f"a {type(content).__name__}"
+        raise RecipeError(
+            f"{where}: holds {got}; a recipe is a mapping with model, data, plan, training"
+        )
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        lines = messages(error, content)
+        raise RecipeError("\n".join(f"{where}: {line}" for line in lines)) from error
+
+
+def load(path: str | Path, settings: Sequence[str] = ()) -> tuple[Recipe, dict[str, Any]]:
+    """Read a recipe file and apply ``a.b=c`` settings to it.
+
+    Args:
+        path: The YAML file.
+        settings: As ``--set`` takes them.
+
+    Returns:
+        The recipe, and the plain data it came from (what a run keeps as ``recipe.yaml``).
+
+    Raises:
+        RecipeError: No such file, not YAML, or not a recipe.
+    """
+    content = _yaml.read(path)
+    for setting in settings:
+        content = override(content, setting)
+    return validate(content, str(path)), content
+
+
+def expanded(path: str) -> Path:
+    """A path of a recipe with ``~`` and ``${VAR}`` written out.
+
+    Raises:
+        RecipeError: The variable is not set.
+    """
+    written = os.path.expandvars(os.path.expanduser(path))
+    if "${" in written:
+        name = written.split("${", 1)[1].split("}", 1)[0]
+        raise RecipeError(
+            f"{path}: the environment variable {name} is not set; export it, or use --set"
+        )
+    return Path(written)

@@ -1,0 +1,175 @@
+"""From a recipe to a run: everything is made and checked first, then trained into a run folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from espalier import models
+from espalier._ground.environment import environment
+from espalier._ground.events import OnEvent
+from espalier._ground.files import write_bytes
+from espalier.errors import RequestError
+from espalier.planning import Plan
+from espalier.recipe._building import (
+    make_model,
+    make_plan,
+    make_quantise,
+    make_solver,
+    make_task,
+    make_training,
+    use_threads,
+)
+from espalier.recipe._recipe import Recipe, validate
+from espalier.recipe._sections import Phase
+from espalier.runs import RunResult, prune_run, read_run
+from espalier.tasks import Classification
+from espalier.training import Training, build_optimizer
+
+_FREE = {"title", "checkpoint", "compare"}
+"""Sections that may differ when a run is resumed: they change nothing of what it computes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A recipe with its objects made: nothing is written yet, but all of it was checked.
+
+    Attributes:
+        recipe: What was asked.
+        content: The plain data it came from.
+        task: Batches, loss, evaluation.
+        model: As it is before any training of ours; trained in place.
+        plan: For the weights as they are now. A budget that looks at weights is planned again after
+            pretraining.
+    """
+
+    recipe: Recipe
+    content: Mapping[str, Any]
+    task: Classification
+    model: nn.Module
+    plan: Plan
+
+    @classmethod
+    def prepare(cls, recipe: Recipe, content: Mapping[str, Any], plan: Plan | None = None) -> "Job":
+        """Read the data, build the model, make the plan; PyTorch uses the recipe's threads from now on.
+
+        Args:
+            recipe: What was asked.
+            content: The plain data it came from.
+            plan: If there is one already: it may have taken a trace of the model, or measurements.
+
+        Raises:
+            EspalierError: Something in the recipe cannot be done.
+        """
+        use_threads(recipe)
+        task = make_task(recipe)
+        model = make_model(recipe, classes=len(task.train.classes))
+        plan = make_plan(recipe, model, task) if plan is None else plan
+        make_solver(recipe, task.steps_per_epoch)
+        make_quantise(recipe, task.steps_per_epoch)
+        for phase in (recipe.pretrain, recipe.retrain):
+            make_training(recipe, recipe.training if phase is None else recipe.training.of(phase))
+        build_optimizer(model.parameters(), make_training(recipe, recipe.training))
+        return cls(recipe=recipe, content=content, task=task, model=model, plan=plan)
+
+
+def run(
+    job: Job, folder: Path | str, *, resume: bool = False, on_event: OnEvent | None = None
+) -> RunResult:
+    """Do the job, into a run folder.
+
+    Args:
+        job: Its model is trained in place.
+        folder: Made if it is not there.
+        resume: Go on with the run the folder holds; a finished one is read, not run.
+        on_event: Called with every event, as :func:`espalier.training.fit` does.
+
+    Raises:
+        RequestError: The folder holds a run of another recipe.
+        RunError: It could not go on; the last good checkpoint is kept.
+    """
+    recipe, path = job.recipe, Path(folder)
+    if resume and (path / "config.json").is_file():
+        was = read_run(path).config.get("recipe", {})
+        check_same(was, recipe.settings(), path)
+    elif not path.exists() or {file.name for file in path.iterdir()} <= {"lock", "recipe.yaml"}:
+        path.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(dict(job.content), sort_keys=False, allow_unicode=True)
+        write_bytes(path / "recipe.yaml", text.encode())
+    training = recipe.training
+
+    def settings(phase: Phase | None) -> Training | None:
+        return None if phase is None else make_training(recipe, training.of(phase))
+
+    return prune_run(
+        job.model,
+        job.task,
+        job.plan if recipe.pretrain is None else lambda model: make_plan(recipe, model, job.task),
+        make_solver(recipe, job.task.steps_per_epoch),
+        folder=path,
+        prune=make_training(recipe, training),
+        pretrain=settings(recipe.pretrain),
+        retrain=settings(recipe.retrain),
+        quantise=make_quantise(recipe, job.task.steps_per_epoch),
+        goal=recipe.goal,
+        probe=recipe.probe,
+        config={"recipe": recipe.settings(), "seed": training.seed, **environment()},
+        resume=resume,
+        checkpoint_every=recipe.checkpoint.steps,
+        checkpoint_seconds=recipe.checkpoint.seconds,
+        on_event=on_event,
+    )
+
+
+def reopened(folder: Path | str) -> tuple[Job, nn.Module]:
+    """The job of a run folder, and its model with the weights the run ended with.
+
+    Raises:
+        WrongFolderError: Not a run.
+        RequestError: The run has not ended.
+    """
+    record = read_run(folder)
+    weights = record.path / "weights.safetensors"
+    if not weights.is_file():
+        raise RequestError(f"{folder}: the run has not ended; finish it with --resume first")
+    settings = record.config.get("recipe", {})
+    settings = {
+        **settings,
+        "model": {**settings.get("model", {}), "weights": None},
+    }  # the run's own come
+    plan = Plan.load(record.path / "plan.yaml")
+    job = Job.prepare(validate(settings, str(record.path / "config.json")), settings, plan)
+    models.load_weights(job.model, weights)
+    return job, job.model
+
+
+def check_same(was: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
+    """A run goes on with its own recipe or not at all."""
+    old, new = flat(was), flat(now)
+    differing = [
+        f"{key} was {old.get(key)!r} and is now {new.get(key)!r}"
+        for key in sorted({*old, *new})
+        if key.split(".")[0] not in _FREE and old.get(key) != new.get(key)
+    ]
+    if differing:
+        raise RequestError(
+            f"{path}: holds a run of another recipe: {'; '.join(differing[:3])}. Resume it with its own "
+            f"({path / 'recipe.yaml'}), or give another folder"
+        )
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys to what stands there.
+
+    >>> flat({"training": {"lr": 0.1}, "goal": None})
+    {'training.lr': 0.1, 'goal': None}
+    """
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return found

@@ -1,0 +1,248 @@
+"""The sections of a recipe, apart from those derived from dataclasses."""
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from espalier.recipe._methods import (
+    OPTIMISERS,
+    SCHEDULES,
+    SETS,
+    SOLVERS,
+    OptimiserChoice,
+    ScheduleChoice,
+    SetChoice,
+    SolverChoice,
+)
+from espalier.recipe._part import Part
+
+Epochs = Annotated[int, Ge(0)]
+Fraction = Annotated[float, Gt(0), Le(1)]
+Count = Annotated[int, Ge(1)]
+Bits = Annotated[int, Ge(1), Le(16)]
+
+
+def _by_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+ByName = BeforeValidator(_by_name)
+"""Marks a section that may be given by its name alone."""
+
+
+def _keep(value: Any) -> Any:
+    """A count of units, a pair of counts, or a density."""
+    if isinstance(value, bool):
+        pass
+    elif isinstance(value, int) and value >= 0:
+        return value
+    elif isinstance(value, float) and 0 < value <= 1:
+        return value
+    elif (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(v) is int and v >= 0 for v in value)
+    ):
+        return value
+    raise PydanticCustomError(
+        "keep",
+        "{value}: give a count of units (an integer), a density in (0, 1] (with a decimal point), or "
+        "[filters, columns]",
+        {"value": repr(value)},
+    )
+
+
+KeepValue = Annotated[
+    Any,
+    BeforeValidator(_keep),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0},
+                {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+            ]
+        }
+    ),
+]
+
+
+class Model(Part):
+    """The network: one of `espalier models`, or your own function that returns a torch module."""
+
+    name: str
+    """A name listed by `espalier models`, or `package.module:function`."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Handed to the function, such as `classes: 10`."""
+    weights: str | None = None
+    """A safetensors file of pretrained weights; `~` and `${VAR}` are expanded."""
+
+
+class Data(Part):
+    """What it learns from: one of `espalier data`, or your own function that returns a Split."""
+
+    name: str
+    """A name listed by `espalier data`, or `package.module:function`."""
+    path: str | None = None
+    """Where its files are, from the current directory; `~` and `${VAR}` are expanded."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Handed to the reader, such as `size: 96` for `folder`."""
+    augment: str | None = None
+    """Random changes to the training images: crop, flip, crop_flip, or `package.module:function`."""
+    normalise: str | None = None
+    """Mean and standard deviation by name, in place of the data set's own: mnist, cifar10, imagenet."""
+    loss: str | None = None
+    """`package.module:function` of (logits, labels), in place of the cross-entropy."""
+    label_smoothing: Annotated[float, Ge(0)] = 0.0
+    """Fraction in [0, 1) of the training target spread over all classes."""
+    limit_train: Count | None = None
+    """Learn from this many images only, the same of each class."""
+    limit_test: Count | None = None
+    """Evaluate on this many images only, the same of each class."""
+
+
+class PlanSection(Part):
+    """What may stay: exactly one of density, sparsity, compression, macs, latency, keep."""
+
+    density: Fraction | None = None
+    """Fraction of the selected weights that stays, in (0, 1]."""
+    sparsity: Annotated[float, Ge(0)] | None = None
+    """Fraction of the selected weights that goes, in [0, 1)."""
+    compression: Annotated[float, Ge(1)] | None = None
+    """Ratio of counts, before to after, ≥ 1."""
+    macs: Annotated[float, Gt(0)] | None = None
+    """Multiply-accumulates that stay: a count, or a fraction in (0, 1] of the dense ones."""
+    latency: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Seconds a call that stay, a fraction of the dense ones: measured here, in eager PyTorch, on one
+    image, with `training.threads`; for filters and channels."""
+    keep: dict[str, KeepValue] | None = None
+    """By parameter name or glob: a count of units, a density, or [filters, columns]."""
+    set: SetChoice = Field(default_factory=lambda: SETS["unstructured"].model_validate({}))
+    """The shape of sparsity."""
+    allocation: Literal["uniform", "erk", "global", "shared"] = "uniform"
+    """How one figure is shared out among the tensors."""
+    include: list[str] | None = None
+    """Globs of parameter names to prune; by default the weights of convolutions and linear layers."""
+    exclude: list[str] = Field(default_factory=list)
+    """Globs of parameter names to leave dense."""
+    multiple: Count = 1
+    """Widths stay divisible by it; for filters, channels, and filters and columns."""
+    minimum: Count = 1
+    """Filters that stay at least of every group of tied ones; for the same sets."""
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Those of the six figures that were given."""
+        names = ("density", "sparsity", "compression", "macs", "latency", "keep")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+class Phase(Part):
+    """One phase of training; what it leaves out is as in `training`."""
+
+    epochs: Epochs
+    """Passes over the training data."""
+    optimiser: OptimiserChoice | None = None
+    """The rule by which gradients move weights."""
+    lr: Annotated[float, Gt(0)] | None = None
+    """Learning rate, before the schedule."""
+    schedule: ScheduleChoice | None = None
+    """How the learning rate moves over the phase."""
+    clip: Annotated[float, Gt(0)] | None = None
+    """Largest Euclidean norm of the data gradient."""
+
+
+class SearchBits(Part):
+    """Find the bits of each layer by projecting alone, before any training towards them."""
+
+    guard: Annotated[float, Ge(0)] = 0.005
+    """The largest drop of the metric that the projection may cost, a fraction; training wins most of it back."""
+    low: Bits = 1
+    """The fewest bits tried."""
+    high: Bits = 8
+    """The most; all layers begin with them."""
+
+
+class Freeze(Phase):
+    """Put the weights on their levels part by part while the others train on."""
+
+    rounds: Count = 8
+    """How often a part is frozen, at equal intervals."""
+    fraction: Fraction = 0.3
+    """Of a level's free weights a round, the closest first."""
+
+
+class Quantise(Phase):
+    """Put what is left on few levels, zero not among them: exactly one of bits, search."""
+
+    bits: Bits | dict[str, Bits] | None = None
+    """log₂ of the number of levels: for all weights of convolutions and linear layers, or by parameter name or glob."""
+    search: SearchBits | None = None
+    """Find the bits of each layer instead; the accuracy it looks at is that of `data`'s test images."""
+    solver: SolverChoice = Field(
+        default_factory=lambda: SOLVERS["slr"].model_validate({"rho": 0.01, "step": 1e-3})
+    )
+    """By what dynamics the weights reach their levels; nothing is opened or settles here."""
+    freeze: Freeze | None = None
+    """Gradual freezing after that; without it what is not on its level is projected at once."""
+
+
+class Training(Part):
+    """The phase in which it is pruned, and what all phases share."""
+
+    epochs: Epochs
+    """Passes over the training data."""
+    optimiser: OptimiserChoice = Field(
+        default_factory=lambda: OPTIMISERS["adam"].model_validate({})
+    )
+    """The rule by which gradients move weights."""
+    lr: Annotated[float, Gt(0)] = 1e-3
+    """Learning rate, before the schedule."""
+    schedule: ScheduleChoice = Field(default_factory=lambda: SCHEDULES["cosine"].model_validate({}))
+    """How the learning rate moves over the phase."""
+    batch_size: Count = 64
+    """Images a step."""
+    clip: Annotated[float, Gt(0)] | None = None
+    """Largest Euclidean norm of the data gradient; the solver's pull is added after."""
+    autocast: Literal["bfloat16"] | None = None
+    """Compute the loss in this type; weights stay as they are."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Draws the first weights and the order of the data."""
+    device: str = "cpu"
+    """`cpu`, `cuda`, `cuda:1` …"""
+    threads: Count | None = None
+    """CPU threads; by default one a core. For a small network 1 is often fastest, and it is as fast as
+    before when others use the machine. Only the same number gives the same bytes."""
+
+    def of(self, phase: Phase) -> "Training":
+        """The whole of a phase: its own settings, ours for what it leaves out."""
+        own = {
+            name: value
+            for name in Phase.model_fields
+            if (value := getattr(phase, name)) is not None
+        }
+        return self.model_copy(update=own)
+
+
+class Checkpoint(Part):
+    """How often what a resume needs is written."""
+
+    steps: Count | None = None
+    """Optimiser steps between two checkpoints; by default only the clock counts."""
+    seconds: Annotated[float, Gt(0)] = 30.0
+    """Seconds after which one is written in any case."""
+
+
+class Compare(Part):
+    """What `espalier compare` runs, unless its options say otherwise."""
+
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """By label the method's own settings; the label is the method's name unless `method:` says it.
+
+    Settings left out are the recipe's solver's, as far as the method has them. `dense: {}` trains
+    without pruning for the same epochs.
+    """
+    seeds: Count = 1
+    """Seeds a method: training.seed, training.seed + 1 …"""

@@ -1,0 +1,234 @@
+"""A run folder as the report needs it: events by kind, names for readers, weights on request.
+
+``config.json`` is what makes a folder a run. Everything else may be missing and then leaves its
+section out. Of events told twice, because a run was resumed, the later telling counts.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from espalier._ground.files import read_mapping
+from espalier.errors import RunFolderError
+from espalier.report._numbers import finite
+from espalier.runs import read_run as read_record
+
+Json = Mapping[str, Any]
+
+DENSE = "Dense training"
+_METHODS = {
+    "slr": "SLR",
+    "slr_released": "SLR as released",
+    "admm": "ADMM",
+    "penalty": "Penalty",
+    "gradual": "Gradual magnitude",
+    "one_shot": "One-shot magnitude",
+    "oneshot": "One-shot magnitude",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run folder, read.
+
+    Attributes:
+        path: the folder.
+        config: ``config.json``, everything resolved.
+        recipe_text: ``recipe.yaml`` as the user wrote it; empty when there is none.
+        plan: by parameter name what ``plan.yaml`` says of it.
+        phases: "phase" events.
+        epochs: "epoch" events, one for each phase and epoch.
+        updates: "update" events, one for each step.
+        resumed: how often the run was taken up again.
+        result: ``result.json``; ``None`` while the run is unfinished.
+        compact: ``compact.json``; ``None`` unless the run was compacted.
+        latency: ``latency.json``; ``None`` unless its latency was measured.
+    """
+
+    path: Path
+    config: Json
+    recipe_text: str
+    plan: Mapping[str, Json]
+    phases: Sequence[Json]
+    epochs: Sequence[Json]
+    updates: Sequence[Json]
+    resumed: int
+    result: Json | None
+    compact: Json | None
+    latency: Json | None
+
+    @property
+    def recipe(self) -> Json:
+        """The resolved recipe within the config."""
+        recipe = self.config.get("recipe")
+        return recipe if isinstance(recipe, Mapping) else self.config
+
+    @property
+    def seed(self) -> Any:
+        """The run's seed, or ``None``."""
+        training = self.recipe.get("training")
+        inner = training.get("seed") if isinstance(training, Mapping) else None
+        return self.config.get("seed", self.recipe.get("seed", inner))
+
+    @property
+    def method(self) -> str:
+        """The method's name as a reader knows it; a plan that keeps everything is dense training."""
+        name, plan = named(self.recipe.get("solver")), self.recipe.get("plan")
+        if not name or (isinstance(plan, Mapping) and plan.get("density") == 1):
+            return DENSE
+        return _METHODS.get(name, name)
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return named(self.recipe.get("model")) or "unnamed model"
+
+    @property
+    def data(self) -> str:
+        """The data set's name."""
+        return named(self.recipe.get("data")) or "unnamed data"
+
+    @property
+    def label(self) -> str:
+        """The folder's name, without the seed that a comparison puts at its end."""
+        return re.sub(r"-seed\d+$", "", self.path.name)
+
+    @cached_property
+    def overhead(self) -> float | None:
+        """Seconds of a step with the solver over those of a dense step.
+
+        As a comparison measured it side by side; else from the run's own phases.
+        """
+        measured = self.path.parent / "overhead.json"
+        if measured.is_file():
+            try:
+                return finite(json.loads(_text(measured)).get(self.label))
+            except (ValueError, AttributeError) as error:
+                raise RunFolderError(f"{measured}: cannot be read: {error}") from error
+        seconds = self.got("step_seconds")
+        dense, solver = finite(seconds.get("dense")), finite(seconds.get("solver"))
+        return solver / dense if dense and solver else None
+
+    @cached_property
+    def goal(self) -> str:
+        """The metric that counts, higher being better: ``"accuracy"`` unless there is none."""
+        shown = [epoch.get("metrics") for epoch in self.epochs] + [self.got("dense")]
+        for metrics in shown:
+            if isinstance(metrics, Mapping) and metrics and "accuracy" not in metrics:
+                return str(next((name for name in metrics if name != "loss"), "accuracy"))
+        return "accuracy"
+
+    def got(self, stage: str) -> Json:
+        """A part of the result that is a mapping; empty when missing."""
+        value = (self.result or {}).get(stage)
+        return value if isinstance(value, Mapping) else {}
+
+    def final(self, stage: str) -> float | None:
+        """The goal metric at a stage, such as ``"dense"`` or ``"hard_pruned"``.
+
+        An unfinished run answers ``"hard_pruned"`` with its last evaluation.
+        """
+        value = finite(self.got(stage).get(self.goal))
+        if value is None and self.result is None and stage.startswith("hard_pruned"):
+            seen = [finite((e.get(stage) or {}).get(self.goal)) for e in self.phase("prune")]
+            value = next((v for v in reversed(seen) if v is not None), None)
+        return value
+
+    def phase(self, name: str) -> list[Json]:
+        """The "epoch" events of one phase."""
+        return [epoch for epoch in self.epochs if epoch.get("phase") == name]
+
+    def file_size(self, name: str) -> int | None:
+        """Bytes of a file of the folder, if it is there."""
+        path = self.path / name
+        return path.stat().st_size if path.is_file() else None
+
+    def tensors(self, names: Sequence[str], file: str) -> dict[str, Any]:
+        """Float32 tensors by name from ``before.safetensors`` or ``weights.safetensors``.
+
+        Names the file does not hold, and a file that is not there, are left out.
+
+        Raises:
+            RunFolderError: the file is truncated or no safetensors file.
+        """
+        path = self.path / file
+        if not path.is_file():
+            return {}
+        try:
+            with safe_open(str(path), framework="pt") as opened:
+                there = set(opened.keys())
+                return {n: opened.get_tensor(n).float() for n in names if n in there}
+        except (SafetensorError, OSError) as error:
+            raise RunFolderError(f"{path}: not a whole safetensors file: {error}") from error
+
+
+def named(spec: Any) -> str:
+    """The name within a specification: ``"x"``, ``{"name": "x", …}`` or ``{"x": {…}}``.
+
+    >>> named("slr"), named({"name": "slr", "rho": 0.1}), named({"slr": {"rho": 0.1}})
+    ('slr', 'slr', 'slr')
+    """
+    if isinstance(spec, Mapping):
+        for key in ("name", "method"):
+            if isinstance(spec.get(key), str):
+                return str(spec[key])
+        return str(next(iter(spec))) if len(spec) == 1 else ""
+    return "" if spec is None else str(spec)
+
+
+def read_run(path: str | os.PathLike[str]) -> Run:
+    """Reads one run folder, finished or not.
+
+    Raises:
+        WrongFolderError: no such folder, or not a run.
+        RunFolderError: a file in it is damaged.
+    """
+    record = read_record(Path(path))
+    kinds = [event["event"] for event in record.events]
+    return Run(
+        path=record.path,
+        config=record.config,
+        recipe_text=_text(record.path / "recipe.yaml"),
+        plan=_entries(record.plan or {}),
+        phases=_latest(record.events, "phase", "phase"),
+        epochs=_latest(record.events, "epoch", "phase", "epoch"),
+        updates=_latest(record.events, "update", "step"),
+        resumed=kinds.count("resumed"),
+        result=record.result,
+        compact=_found(record.path / "compact.json"),
+        latency=_found(record.path / "latency.json"),
+    )
+
+
+def _found(path: Path) -> Json | None:
+    return read_mapping(path) if path.is_file() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{path}: cannot be read as text: {error}") from error
+
+
+def _latest(events: Sequence[Json], kind: str, *key: str) -> tuple[Json, ...]:
+    """The events of a kind, the last telling for each key, ordered by first telling."""
+    told: dict[tuple[Any, ...], Json] = {}
+    for event in events:
+        if event["event"] == kind:
+            told[tuple(event.get(part) for part in key)] = event
+    return tuple(told.values())
+
+
+def _entries(plan: Json) -> dict[str, Json]:
+    """The plan's rows by parameter name."""
+    rows = plan.get("parameters")
+    rows = rows if isinstance(rows, Mapping) else {}
+    return {str(name): row for name, row in rows.items() if isinstance(row, Mapping)}

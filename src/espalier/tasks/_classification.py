@@ -1,0 +1,176 @@
+"""Image classification from sets held in memory."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from espalier._ground.modes import evaluating
+from espalier.data import Augment, ImageSet
+from espalier.errors import RequestError
+
+LossFn = Callable[[Tensor, Tensor], Tensor]
+"""Logits (N, classes) and labels (N,) to a scalar, the mean over the batch."""
+
+
+class Labelled(NamedTuple):
+    """A batch: normalised images (N, C, H, W) and labels (N,), both on the task's device."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class Classification:
+    """Cross-entropy and accuracy on labelled images; the batches depend on nothing but the seed.
+
+    The order of an epoch is one permutation drawn from (seed, epoch), the augmentation of a batch
+    is drawn from (seed, epoch, step): no global random state is read or changed, the model has no
+    influence, and an epoch taken up at any step goes on with the very same batches. All of it is
+    drawn on the CPU, so a GPU sees the same batches.
+
+    The images of an epoch that do not fill a batch are left out of it (other images each epoch), so
+    that every step averages over equally many.
+
+    Args:
+        train: Images to learn from.
+        test: Images to evaluate on.
+        batch_size: Images a training step, 1 <= batch_size <= len(train).
+        seed: >= 0.
+        augment: Changes training images before they are normalised.
+        device: Where batches go; the model must be there too.
+        test_batch_size: Images a step of the evaluation; no effect on its result but rounding.
+        label_smoothing: Fraction in [0, 1) of the training target spread over all classes.
+        loss_fn: Replaces the cross-entropy, in training and evaluation.
+        limit_train: Learn from this many images only, the same of each class.
+        limit_test: Evaluate on this many images only, the same of each class.
+
+    Raises:
+        RequestError: An argument outside the range stated above.
+
+    Example:
+        >>> images = torch.zeros(8, 1, 2, 2, dtype=torch.uint8)
+        >>> toy = ImageSet(images=images, labels=torch.tensor([0, 1] * 4), classes=("no", "yes"))
+        >>> task = Classification(toy, toy, batch_size=3, seed=0)
+        >>> task.steps_per_epoch, next(task.batches(epoch=0)).images.shape
+        (2, torch.Size([3, 1, 2, 2]))
+    """
+
+    goal_metric = "accuracy"
+
+    def __init__(
+        self,
+        train: ImageSet,
+        test: ImageSet,
+        batch_size: int,
+        seed: int,
+        augment: Augment | None = None,
+        device: str | torch.device = "cpu",
+        test_batch_size: int = 500,
+        *,
+        label_smoothing: float = 0.0,
+        loss_fn: LossFn | None = None,
+        limit_train: int | None = None,
+        limit_test: int | None = None,
+    ) -> None:
+        self.train = train.first(limit_train)
+        self.test = test.first(limit_test)
+        if not 1 <= batch_size <= len(self.train):
+            raise RequestError(
+                f"batch_size={batch_size} with {len(self.train)} training images; "
+                f"give 1 <= batch_size <= {len(self.train)}"
+            )
+        if test_batch_size < 1:
+            raise RequestError(f"test_batch_size={test_batch_size}; give at least 1")
+        if not len(self.test):
+            raise RequestError("the test set is empty; give at least one image")
+        if seed < 0:
+            raise RequestError(f"seed={seed}; give a seed >= 0")
+        if not 0 <= label_smoothing < 1:
+            raise RequestError(f"label_smoothing={label_smoothing}; give 0 <= label_smoothing < 1")
+        if label_smoothing and loss_fn is not None:
+            raise RequestError(
+                "label_smoothing belongs to the cross-entropy; leave it or loss_fn out"
+            )
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augment = augment
+        self.device = torch.device(device)
+        self.test_batch_size = test_batch_size
+        self.label_smoothing = label_smoothing
+        self.loss_fn = loss_fn
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in the training set."""
+        return len(self.train) // self.batch_size
+
+    @property
+    def example_input(self) -> Tensor:
+        """The first training image as the model sees it, (1, C, H, W)."""
+        return self._inputs(self.train, self.train.images[:1])
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Labelled]:
+        """The batches of ``epoch``, from step ``start`` on."""
+        if epoch < 0 or not 0 <= start <= self.steps_per_epoch:
+            raise RequestError(
+                f"epoch={epoch}, start={start}; give epoch >= 0 and "
+                f"0 <= start <= {self.steps_per_epoch}"
+            )
+        return self._batches(epoch, start)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Labelled]:
+        order = torch.randperm(len(self.train), generator=_generator(self.seed, epoch, 0))
+        for step in range(start, self.steps_per_epoch):
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            images = self.train.images[chosen]
+            if self.augment is not None:
+                images = self.augment(images, _generator(self.seed, epoch, 1 + step))
+            labels = self.train.labels[chosen].to(self.device)
+            yield Labelled(self._inputs(self.train, images), labels)
+
+    def loss(self, model: nn.Module, batch: Labelled) -> Tensor:
+        """The mean loss of a batch, a scalar on the graph."""
+        logits = model(batch.images)
+        if self.loss_fn is not None:
+            return self.loss_fn(logits, batch.labels)
+        return F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Accuracy (fraction) and mean loss over the test set, in eval mode, without gradients.
+
+        An image whose logits are not all finite counts as wrong, and the loss is then NaN or
+        infinite. Labels are not smoothed. Every module's training mode is restored, also when the
+        model raises.
+        """
+        with evaluating(model), torch.inference_mode():
+            return self._evaluate(model)
+
+    def _evaluate(self, model: nn.Module) -> dict[str, float]:
+        loss_fn = self.loss_fn or F.cross_entropy
+        correct, total_loss = 0, 0.0
+        for at in range(0, len(self.test), self.test_batch_size):
+            images = self._inputs(self.test, self.test.images[at : at + self.test_batch_size])
+            labels = self.test.labels[at : at + self.test_batch_size].to(self.device)
+            logits = model(images)
+            # argmax calls NaN the largest, which would make a broken model right on some class.
+            finite = logits.isfinite().all(dim=1)
+            correct += int(((logits.argmax(dim=1) == labels) & finite).sum())
+            total_loss += float(loss_fn(logits, labels)) * len(labels)
+        return {"accuracy": correct / len(self.test), "loss": total_loss / len(self.test)}
+
+    def calibration(self) -> Iterator[Tensor]:
+        """The inputs of epoch 0's batches: what BatchNorm sees in training, augmented."""
+        return (batch.images for batch in self.batches(epoch=0))
+
+    def _inputs(self, source: ImageSet, images: Tensor) -> Tensor:
+        """Move bytes first, then make floats: a quarter of the transfer."""
+        return source.normalise(images.to(self.device))
+
+
+def _generator(seed: int, *key: int) -> torch.Generator:
+    """A CPU generator for every (seed, key); SeedSequence keeps neighbours independent."""
+    state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))

@@ -1,0 +1,235 @@
+"""Checkpoints: everything that the rest of a run depends on, so that resuming it is exact.
+
+Model with all its buffers, optimiser, scheduler, pruning, the random states of torch, CUDA, Python
+and NumPy, and where the loop was. ``checkpoint.safetensors`` is the last, ``previous.safetensors``
+the one before it.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from espalier._ground.tree import Tree, load_tree, save_tree
+from espalier.errors import CheckpointError
+from espalier.training._checks import check_weights
+from espalier.training._handle import Handle
+from espalier.training._journal import Journal
+
+LAST, PREVIOUS = "checkpoint.safetensors", "previous.safetensors"
+
+_log = logging.getLogger("espalier")
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Where the training loop is; changes with every step.
+
+    Attributes:
+        phase: What this call of ``fit`` is named.
+        steps_per_epoch: The task's.
+        epoch: Epochs done.
+        step: Steps done in the epoch under way.
+        loss_sum: Of the losses of those steps.
+        lr: Of the last step.
+        epoch_seconds: Trained in the epoch under way.
+        train_seconds: Trained in this phase, evaluation and checkpoints not counted.
+        seconds: Spent in this phase in all.
+        stopped: Why the phase is over: ``"epochs"`` or ``"goal"``; empty while it is not.
+    """
+
+    phase: str
+    steps_per_epoch: int
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    lr: float = 0.0
+    epoch_seconds: float = 0.0
+    train_seconds: float = 0.0
+    seconds: float = 0.0
+    stopped: str = ""
+
+    @property
+    def steps(self) -> int:
+        """Steps done in this phase."""
+        return self.epoch * self.steps_per_epoch + self.step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a training loop changes."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    pruning: Handle | None
+
+
+class Saver:
+    """Writes checkpoints of ``parts`` into ``run``, when they are due.
+
+    Args:
+        run: Where to; None writes nothing.
+        parts: What to.
+        steps: Optimiser steps between two checkpoints; None for no such rule.
+        seconds: Seconds after which one is due in any case.
+    """
+
+    def __init__(
+        self, run: Journal | None, parts: Parts, steps: int | None, seconds: float
+    ) -> None:
+        self._run, self._parts, self._steps, self._seconds = run, parts, steps, seconds
+        self._last = time.monotonic()
+
+    def due(self, progress: Progress) -> bool:
+        """Whether a checkpoint is to be written now."""
+        if self._run is None:
+            return False
+        late = time.monotonic() - self._last >= self._seconds
+        return late or (self._steps is not None and progress.steps % self._steps == 0)
+
+    def save(self, progress: Progress) -> None:
+        """Write one, and keep the one before.
+
+        Raises:
+            NonFiniteError: A weight is NaN or infinite: such a state is not worth going back to.
+            RunFolderError: The disk is full; both older checkpoints are untouched.
+        """
+        if self._run is None:
+            return
+        check_weights(self._parts.model, progress.steps, progress.phase)
+        tree = {
+            "progress": asdict(progress),
+            "parts": _capture(self._parts),
+            "random": _random_state(),
+            "notes": self._run.notes,
+            "events": self._run.count,
+            "time": self._run.seconds,
+        }
+        save_tree(self._run / LAST, tree, keep=self._run / PREVIOUS)
+        self._last = time.monotonic()
+
+
+def read_checkpoint(run: Journal) -> tuple[Tree, str] | None:
+    """The last checkpoint that can be read, and a remark if it is not the last one written.
+
+    None if none was ever written.
+
+    Raises:
+        CheckpointError: There are checkpoints and none can be read.
+    """
+    last, previous = run / LAST, run / PREVIOUS
+    if not last.exists() and not previous.exists():
+        return None
+    try:
+        return load_tree(last), ""
+    except CheckpointError as error:
+        if not previous.exists():
+            raise
+        remark = f"{error}. Going on from {PREVIOUS}, the one before"
+        tree = load_tree(previous)
+    _log.warning(remark)
+    return tree, remark
+
+
+def restore_(run: Journal, parts: Parts, tree: Tree, steps_per_epoch: int) -> Progress:
+    """Put everything back as it was when ``tree`` was saved, the run's events included.
+
+    Raises:
+        CheckpointError: The checkpoint is of another model, optimiser or task.
+    """
+    try:
+        progress = Progress(**tree["progress"])
+        if progress.steps_per_epoch != steps_per_epoch:
+            raise CheckpointError(
+                f"{run.path}: its checkpoint was written with {progress.steps_per_epoch} steps an "
+                f"epoch and now there are {steps_per_epoch}; resume with the same data and "
+                f"batch size"
+            )
+        _apply_(parts, tree["parts"])
+        _set_random_state(tree["random"])
+        run.notes = tree["notes"]
+        run.rewind(tree["events"], tree["time"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"{run.path}: its checkpoint does not fit: {error}; resume with the model, optimizer, "
+            f"scheduler and plan that the run began with"
+        ) from error
+    return progress
+
+
+def _capture(parts: Parts) -> dict[str, Tree]:
+    optional = {"scheduler": parts.scheduler, "pruning": parts.pruning}
+    return {
+        "model": parts.model.state_dict(),
+        "buffers": _unsaved_buffers(parts.model),
+        "optimizer": parts.optimizer.state_dict(),
+        "optimizer_kind": type(parts.optimizer).__name__,
+        **{name: part and part.state_dict() for name, part in optional.items()},
+    }
+
+
+@torch.no_grad()
+def _apply_(parts: Parts, saved: Mapping[str, Any]) -> None:
+    kind, now = saved["optimizer_kind"], type(parts.optimizer).__name__
+    if kind != now:  # torch would hand one's state to the other without a word
+        raise CheckpointError(f"the checkpoint is of {kind} and the optimizer is {now}; use {kind}")
+    parts.model.load_state_dict(saved["model"])
+    for name, buffer in _unsaved_buffers(parts.model).items():
+        buffer.copy_(saved["buffers"][name])
+    parts.optimizer.load_state_dict(saved["optimizer"])
+    for name, part in (("scheduler", parts.scheduler), ("pruning", parts.pruning)):
+        if (part is None) != (saved[name] is None):
+            has = "no" if saved[name] is None else "a"
+            raise CheckpointError(f"the checkpoint has {has} {name}; resume with the same")
+    if parts.scheduler is not None:
+        parts.scheduler.load_state_dict(saved["scheduler"])
+    if parts.pruning is not None:
+        device = next(parts.model.parameters()).device
+        parts.pruning.load_state_dict(_onto(saved["pruning"], device))
+
+
+def _unsaved_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """The buffers that a model's own state dictionary leaves out."""
+    saved = model.state_dict()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
+
+
+def _onto(tree: Tree, device: torch.device) -> Tree:
+    if isinstance(tree, Tensor):
+        return tree.to(device)
+    if isinstance(tree, dict):
+        return {key: _onto(value, device) for key, value in tree.items()}
+    return [_onto(value, device) for value in tree] if isinstance(tree, list) else tree
+
+
+def _random_state() -> dict[str, Tree]:
+    numpy = np.random.get_state(legacy=False)
+    key = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+        "python": random.getstate(),
+        "numpy": {**numpy, "state": {**numpy["state"], "key": key}},
+    }
+
+
+def _set_random_state(saved: Mapping[str, Any]) -> None:
+    torch.set_rng_state(saved["torch"])
+    if saved["cuda"] and torch.cuda.device_count() == len(saved["cuda"]):
+        torch.cuda.set_rng_state_all(saved["cuda"])
+    version, words, gauss = saved["python"]
+    random.setstate((version, tuple(words), gauss))
+    state = saved["numpy"]["state"]
+    key = state["key"].numpy().astype(np.uint32)
+    np.random.set_state({**saved["numpy"], "state": {**state, "key": key}})

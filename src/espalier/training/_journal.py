@@ -1,0 +1,41 @@
+"""What the training loop asks of the place where a run is kept: :class:`espalier.runs.RunFolder` is one."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from espalier._ground.events import Event
+
+
+class Journal(Protocol):
+    """Events go here line by line, checkpoints whole.
+
+    Attributes:
+        path: The folder.
+        phase: Of training, the last that this process began or went on with.
+        notes: What is to be found again after a resume; saved with every checkpoint.
+        count: Events so far.
+    """
+
+    path: Path
+    phase: str
+    notes: dict[str, Any]
+    count: int
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, summed over resumes."""
+        ...
+
+    def append(self, event: Event) -> Event:
+        """Add one event, with its time."""
+        ...
+
+    def events(self) -> list[Event]:
+        """Every event so far."""
+        ...
+
+    def rewind(self, count: int, seconds: float) -> None:
+        """Go back to when there were ``count`` events and the clock said ``seconds``."""
+        ...
+
+    def __truediv__(self, name: str) -> Path: ...

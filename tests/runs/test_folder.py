@@ -1,0 +1,204 @@
+"""The run folder: locked, append-only, readable at any moment."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from espalier._ground.tree import load_tree
+from espalier.errors import RunFolderError
+from espalier.models import load_weights
+from espalier.runs import RunFolder, read_run
+
+HOLD = """
+import sys, time
+from espalier.runs import RunFolder
+run = RunFolder(sys.argv[1])
+run.write_config({})
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_a_folder_in_use_is_refused_and_a_killed_process_holds_no_lock(tmp_path):
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(RunFolderError, match=f"in use by process {process.pid};"):
+            RunFolder(folder, resume=True)
+        with pytest.raises(RunFolderError, match="already holds a run; resume it"):
+            RunFolder(folder)
+        assert read_run(folder).result is None  # reading needs no lock
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    assert (folder / "lock").exists()
+    RunFolder(folder, resume=True).close()
+
+
+def test_a_second_handle_in_the_same_process_is_refused_too(tmp_path):
+    with RunFolder(tmp_path / "run"), pytest.raises(RunFolderError, match=str(os.getpid())):
+        RunFolder(tmp_path / "run")
+    with RunFolder(tmp_path / "run"):
+        pass
+
+
+def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    for resume in (False, True):
+        with pytest.raises(RunFolderError, match=r"holds other files \(thesis\.tex\)"):
+            RunFolder(tmp_path, resume=resume)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(RunFolderError, match="cannot be made a run folder"):
+        RunFolder(tmp_path / "run")
+
+
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
+    (tmp_path / ".tmp-1-checkpoint.safetensors").write_text("half")
+    with RunFolder(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {"lock"}
+
+
+def test_everything_written_is_read_back(tmp_path):
+    with RunFolder(tmp_path) as run:
+        run.write_config({"recipe": {"model": "lenet5"}, "seed": 3})
+        run.write_yaml("plan.yaml", {"w": {"keep": 3}})
+        run.append({"event": "epoch", "epoch": 1, "metrics": {"loss": float("nan")}})
+        record = read_run(tmp_path)
+        assert record.result is None
+        run.write_json("result.json", {"outcome": "converged", "keep": (1, torch.tensor(2.5))})
+    record = read_run(tmp_path)
+    assert record.config == {
+        "format": "espalier-run", "version": 1, "recipe": {"model": "lenet5"}, "seed": 3
+    }  # fmt: skip
+    assert record.plan == {"w": {"keep": 3}}
+    assert record.result == {"outcome": "converged", "keep": [1, 2.5]}
+    (event,) = record.events
+    assert event.pop("time") >= 0
+    assert event == {"event": "epoch", "epoch": 1, "metrics": {"loss": None}}
+
+
+def test_weights_are_plain_safetensors_that_a_model_loads(tmp_path):
+    model, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    with RunFolder(tmp_path) as run:
+        run.write_weights("weights.safetensors", {**model.state_dict(), "weight": model.weight})
+    load_weights(other, tmp_path / "weights.safetensors")
+    assert torch.equal(model.weight, other.weight)
+
+
+def test_a_half_written_last_line_is_left_out_and_not_glued_to_the_next(tmp_path):
+    with RunFolder(tmp_path) as run:
+        run.write_config({})
+        run.append({"event": "a"})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"event": "b", "st')
+    assert [event["event"] for event in read_run(tmp_path).events] == ["a"]
+    with RunFolder(tmp_path, resume=True) as run:
+        assert run.count == 1
+        run.append({"event": "c"})
+    assert [event["event"] for event in read_run(tmp_path).events] == ["a", "c"]
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path):
+    with RunFolder(tmp_path) as run:
+        run.write_config({})
+    (tmp_path / "metrics.jsonl").write_text('{"event": "a"}\nrubbish\n{"event": "b"}\n')
+    with pytest.raises(RunFolderError, match="line 2 is not an event"):
+        read_run(tmp_path)
+
+
+def test_rewind_keeps_the_first_events_byte_for_byte_and_the_clock(tmp_path):
+    with RunFolder(tmp_path) as run:
+        for number in range(5):
+            run.append({"event": "epoch", "number": number, "x": 0.1 + number})
+        lines = (tmp_path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+        run.rewind(3, seconds=100.0)
+        assert (tmp_path / "metrics.jsonl").read_bytes() == b"".join(lines[:3])
+        assert run.count == 3
+        assert 100 <= run.append({"event": "next"})["time"] < 101
+        assert [event.get("number") for event in run.events()] == [0, 1, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "cannot be read"), ("[]", "not a mapping"), ("{}", "not that of a run"),
+     ('{"format": "espalier-run", "version": 9}', "format version 9, and this Espalier reads 1")],
+)  # fmt: skip
+def test_what_is_no_run_of_ours_is_refused(tmp_path, content, message):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(RunFolderError, match=message):
+        read_run(tmp_path)
+    with pytest.raises(RunFolderError, match=message):
+        RunFolder(tmp_path, resume=True)
+
+
+def test_a_missing_folder_and_one_without_a_run_are_told_apart(tmp_path):
+    with pytest.raises(RunFolderError, match="no such folder"):
+        read_run(tmp_path / "x")
+    with pytest.raises(RunFolderError, match=r"no config\.json"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["plan.yaml", "result.json"])
+def test_a_damaged_file_of_a_run_is_named(tmp_path, name):
+    with RunFolder(tmp_path) as run:
+        run.write_config({})
+    (tmp_path / name).write_text("{a: [")
+    with pytest.raises(RunFolderError, match=f"{name}: cannot be read"):
+        read_run(tmp_path)
+
+
+def test_a_full_disk_is_one_clear_message_for_every_writer(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with RunFolder(tmp_path) as run:
+        run.write_json("a.json", {"old": True})
+        run.write_weights("w.safetensors", {"w": torch.ones(2)})
+        monkeypatch.setattr(os, "fsync", full)
+        writers = {
+            "a.json": lambda: run.write_json("a.json", {}),
+            "b.yaml": lambda: run.write_yaml("b.yaml", {}),
+            "c.txt": lambda: run.write_text("c.txt", "x"),
+            "w.safetensors": lambda: run.write_weights("w.safetensors", {"w": torch.zeros(2)}),
+        }
+        for name, write in writers.items():
+            with pytest.raises(RunFolderError, match=rf"{name}: .*no space left on the disk"):
+                write()
+        assert json.loads((tmp_path / "a.json").read_text()) == {"old": True}
+        assert {p.name for p in tmp_path.iterdir()} == {"lock", "a.json", "w.safetensors"}
+
+
+def test_an_event_that_does_not_fit_on_the_disk_is_a_clear_message(tmp_path, monkeypatch):
+    class Full:
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            pass
+
+    with RunFolder(tmp_path) as run:
+        monkeypatch.setattr(run, "_metrics", Full())
+        with pytest.raises(RunFolderError, match="No space left on device; free some"):
+            run.append({"event": "a"})
+
+
+def test_a_plain_weights_file_is_no_checkpoint(tmp_path):
+    with RunFolder(tmp_path) as run:
+        run.write_weights("weights.safetensors", {"w": torch.ones(2)})
+    with pytest.raises(Exception, match="not a checkpoint of Espalier's"):
+        load_tree(tmp_path / "weights.safetensors")

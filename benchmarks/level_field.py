@@ -1,324 +1,155 @@
-"""The level field: every method from the same weights, on the same batches, for the same epochs.
+"""Tables of comparisons: a line a contestant of a recipe, with the runs that have its settings.
 
-    python benchmarks/level_field.py pretrain --data MNIST --seeds 0 1 2
-    python benchmarks/level_field.py run benchmarks/grids/NAME.jsonl --data FOLDER [--weights FILE]
-    python benchmarks/level_field.py table
-
-A grid is one JSON object a line: the settings in which a run differs from the CENTRE of its problem. Runs are
-appended to ``results/level_field.jsonl``; what is already there is not run again. One run is one thread, and several
-run side by side. Training is under bfloat16 autocast, every evaluation in float32.
+The recipes of a table are those in ``recipes/TABLE``. Two files hold runs: ``results/compared.json``, of
+``espalier compare``, and ``results/level_field.jsonl``, of the script that this project used before. A run stands
+in every line whose settings it has, and in no other, so a recipe that is changed loses its figures.
 """
 
-import argparse
 import json
-import math
-import multiprocessing
-import os
-import platform
-import statistics
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
+from gather import RESULTS, deciding
+from markup import markdown, percent
 
-import espalier as esp
-from espalier import budgets, data, models, solvers
-from espalier.data import _augment as augment
-from espalier.tasks import Classification
+from espalier.compare import Contestant, contestants
+from espalier.recipe import load
 
-RESULTS = Path(__file__).parent / "results" / "level_field.jsonl"
-CACHE = Path(os.environ.get("ESPALIER_CACHE", Path.home() / ".cache" / "espalier-benchmarks"))
+HERE = Path(__file__).parent
+EARLIER = HERE / "results" / "level_field.jsonl"
 
 CENTRE: dict[str, Any] = {
-    "problem": "lenet5-mnist", "keep": "85.2x", "method": "slr", "seed": 0,
-    "epochs": 12, "batch": 128, "lr": 1e-3, "schedule": "cosine", "warmup": 0.0, "retrain": 0,
-    "cadence": 20, "rho": 0.1, "step": 0.01, "M": 300.0, "r": 0.1, "printed": False,
-    "until": None, "settle": None, "metric": "identity", "decoupled": False,
+    "until": None, "settle": None, "metric": "identity", "decoupled": False, "rho": 0.1, "step": 0.01,
+    "cadence": 20, "printed": False, "M": 300.0, "r": 0.1,
 }  # fmt: skip
-
-LENET5_KEEP = {
-    "71.2x": {"conv1.weight": 100, "conv2.weight": 2000, "fc1.weight": 3600, "fc2.weight": 350},
-    "85.2x": {"conv1.weight": 100, "conv2.weight": 2000, "fc1.weight": 2600, "fc2.weight": 350},
-    "300x": {"conv1.weight": 60, "conv2.weight": 560, "fc1.weight": 650, "fc2.weight": 160},
-}
-SOLVERS = {
-    "slr": esp.SLR, "admm": esp.ADMM, "penalty": esp.Penalty,
-    "gradual": esp.Gradual, "oneshot": esp.OneShot, "slr-released": solvers.SLRReleased,
+"""What the earlier script wrote where a method has no such setting."""
+KEPT = {5050: "85.2x", 6050: "71.2x", 1430: "300x"}
+HEADINGS = {
+    "keep": "compression", "until": "budget closes at", "settle": "settles at", "rho": "ρ", "step": "s⁰",
+    "decoupled": "pull decoupled", "lr": "learning rate",
 }  # fmt: skip
-METRICS = {
-    "identity": esp.Identity, "adam": esp.AdamMoment, "fisher": esp.Fisher, "activations": esp.Activations,
-}  # fmt: skip
+SHOWN = ("method", "keep", "epochs", "lr", "cadence", "until", "decoupled", "rho", "step", "settle")
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A network, its data, its pretrained weights and its budgets."""
-
-    model: Callable[[], torch.nn.Module]
-    split: Callable[[str], data.Split]
-    plan: Callable[[torch.nn.Module, str], esp.Plan]
-    optimizer: Callable[..., torch.optim.Optimizer]
-    augment: Any = None
+def lines_of(table: str) -> list[Contestant]:
+    """The contestants of a table's recipes, with their first seed."""
+    files = sorted((HERE / "recipes" / table).glob("*.yaml"))
+    found = []
+    for file in files:
+        found += contestants(file.stem, *load(file), seeds=1, prefix=len(files) > 1)
+    return found
 
 
-def lenet5_plan(model: torch.nn.Module, keep: str) -> esp.Plan:
-    if keep in LENET5_KEEP:
-        return esp.plan(model, keep=LENET5_KEEP[keep])
-    # "300x-shared": one budget of as many weights, shared by the layers as the solver finds best
-    total = sum(LENET5_KEEP[keep.removesuffix("-shared")].values())
-    return esp.plan(model, density=total / 430_500, allocation=budgets.shared)
-
-
-def resnet20_plan(model: torch.nn.Module, keep: str) -> esp.Plan:
-    """All 3×3 convolutions but the first, one density; ``keep`` names the compression of the whole model.
-
-    Counted as the SLR papers do: every weight but the biases, unpruned layers included.
-    """
-    total = sum(p.numel() for n, p in model.named_parameters() if "bias" not in n)
-    pool = sum(
-        p.numel() for n, p in model.named_parameters() if n.startswith("layer") and p.dim() == 4
-    )
-    kept = total / float(keep.removesuffix("x")) - (total - pool)
-    return esp.plan(model, density=kept / pool, include=["layer*.conv*.weight"])
-
-
-PROBLEMS = {
-    "lenet5-mnist": Problem(
-        model=models.lenet5,
-        split=partial(data.load, "mnist"),
-        plan=lenet5_plan,
-        optimizer=torch.optim.Adam,
-    ),
-    "resnet20-cifar10": Problem(
-        model=partial(models.build, "resnet20"),
-        split=partial(data.load, "cifar10", normalise="imagenet"),
-        plan=resnet20_plan,
-        optimizer=torch.optim.Adam,
-        augment=augment.crop_flip,
-    ),
-}
-
-
-def settings(overrides: dict[str, Any]) -> dict[str, Any]:
-    if unknown := set(overrides) - set(CENTRE):
-        sys.exit(f"unknown settings {sorted(unknown)}; allowed: {sorted(CENTRE)}")
-    return {**CENTRE, **overrides}
-
-
-def solver(c: dict[str, Any], steps_per_epoch: int) -> solvers.Solver:
-    own = {
-        "slr": {
-            "rho": c["rho"],
-            "step": c["step"],
-            "M": c["M"],
-            "r": c["r"],
-            "printed_steps": c["printed"],
-        },
-        "slr-released": {"rho": c["rho"], "step": c["step"], "M": c["M"], "r": c["r"]},
-        "admm": {"rho": c["rho"]},
-        "penalty": {"rho": c["rho"]},
-    }
-    cadence = c["cadence"]
-    if isinstance(cadence, str):  # "epoch" or "10 epochs"
-        cadence = steps_per_epoch * int(cadence.split()[0] if " " in cadence else 1)
-    return SOLVERS[c["method"]](
-        cadence=cadence,
-        continuation=esp.Cubic(c["until"]) if c["until"] else esp.Constant(),
-        settle=c["settle"],
-        metric=METRICS[c["metric"]](),
-        decoupled=c["decoupled"],
-        **own.get(c["method"], {}),
-    )
-
-
-def task(problem: Problem, path: str, c: dict[str, Any]) -> Classification:
-    split = problem.split(path)
-    return Classification(
-        split.train, split.test, batch_size=c["batch"], seed=1000 + c["seed"], augment=problem.augment,
-        test_batch_size=1000,
-    )  # fmt: skip
-
-
-def schedule(optimizer: Any, steps: int, c: dict[str, Any]) -> torch.optim.lr_scheduler.LambdaLR:
-    def factor(step: int) -> float:
-        progress, warmup = step / steps, c["warmup"]
-        if progress < warmup:
-            return (step + 1) / (warmup * steps)
-        if c["schedule"] == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
-def train_epoch(
-    model: Any, job: Classification, epoch: int, optimizer: Any, scheduler: Any, pruning: Any = None
-) -> None:
-    model.train()
-    for batch in job.batches(epoch):
-        images = batch.images.to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = job.loss(model, batch._replace(images=images))
-        loss.backward()
-        if pruning:
-            pruning.add_gradients_()
-        optimizer.step()
-        optimizer.zero_grad()
-        if pruning:
-            pruning.step(loss)
-        scheduler.step()
-
-
-def pretrained(seed: int) -> Path:
-    return CACHE / f"lenet5-mnist-{seed}.safetensors"
-
-
-def pretrain(path: str, seed: int) -> None:
-    """LeNet-5 from scratch: 20 epochs of Adam, 5 % warm-up, cosine."""
-    torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    c = settings({"seed": seed, "warmup": 0.05})
-    problem = PROBLEMS["lenet5-mnist"]
-    job, model = task(problem, path, c), problem.model().to(memory_format=torch.channels_last)
-    optimizer = problem.optimizer(model.parameters(), lr=1e-3)
-    scheduler = schedule(optimizer, 20 * job.steps_per_epoch, c)
-    for epoch in range(20):
-        train_epoch(model, job, epoch, optimizer, scheduler)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, pretrained(seed))
-    print(f"pretrained seed {seed}: {job.evaluate(model)['accuracy']:.4f}", flush=True)
-
-
-def run(path: str, weights: str | None, c: dict[str, Any]) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    torch.manual_seed(c["seed"])
-    started = time.time()
-    problem = PROBLEMS[c["problem"]]
-    job, model = task(problem, path, c), problem.model()
-    model.load_state_dict(load_file(weights or pretrained(c["seed"])), strict=False)
-    model = model.to(memory_format=torch.channels_last)
-    dense = job.evaluate(model)["accuracy"]
-    plan = problem.plan(model, c["keep"])
-    steps = c["epochs"] * job.steps_per_epoch
-    optimizer = problem.optimizer(model.parameters(), lr=c["lr"])
-    scheduler = schedule(optimizer, steps, c)
-    pruning = esp.Pruning(model, plan, solver(c, job.steps_per_epoch), optimizer, steps)
-    curve = {}
-    for epoch in range(c["epochs"]):
-        train_epoch(model, job, epoch, optimizer, scheduler, pruning)
-        done = epoch + 1
-        if done <= 4 or done % 2 == 0 or done == c["epochs"]:
-            with pruning.hard_pruned():
-                curve[str(done)] = round(job.evaluate(model)["accuracy"], 5)
-    certificate = pruning.certificate()
-    dense_now = job.evaluate(model)["accuracy"]
-    pruning.hard_prune_()
-    assert plan.contains({n: model.get_parameter(n) for n in plan.names})
-    kept = {n: int(model.get_parameter(n).count_nonzero()) for n in plan.names}
-    retrained = None
-    if c["retrain"]:
-        optimizer = problem.optimizer(model.parameters(), lr=c["lr"])
-        scheduler = schedule(optimizer, c["retrain"] * job.steps_per_epoch, c)
-        for epoch in range(c["retrain"]):
-            train_epoch(model, job, c["epochs"] + epoch, optimizer, scheduler, pruning)
-        retrained = round(job.evaluate(model)["accuracy"], 5)
+def said(line: Contestant) -> dict[str, Any]:
+    """The settings of a line in the words of the earlier script; None where its method has none."""
+    recipe, solver = line.recipe, line.recipe.solver.model_dump(mode="json")
+    pulls = line.method in {"slr", "admm", "penalty"}
+    once = line.method == "oneshot"  # it was one epoch at learning rate 0 then, and is none now
+    lenet = recipe.data is not None and recipe.data.name == "mnist"
+    keep = KEPT.get(sum((recipe.plan.keep or {}).values())) if lenet else "8.7x"
     return {
-        "settings": c, "dense": round(dense, 5), "hard_pruned": curve[str(c["epochs"])], "curve": curve,
-        "dense_now": round(dense_now, 5), "retrained": retrained, "kept": kept,
-        "violation": round(certificate.total_violation, 5), "conditions": certificate.conditions,
-        "s": certificate.s, "outcome": certificate.outcome.value, "seconds": round(time.time() - started, 1),
-        "torch": torch.__version__, "machine": processor(),
+        "problem": "lenet5-mnist" if lenet else "resnet20-cifar10", "method": line.method, "keep": keep,
+        "epochs": 1 if once else recipe.training.epochs, "lr": 0.0 if once else recipe.training.lr,
+        "batch": recipe.training.batch_size, "cadence": solver["cadence"], "metric": solver["metric"]["method"],
+        "until": solver["continuation"].get("until"), "settle": solver["settle"] if pulls else None,
+        "decoupled": solver["decoupled"] if pulls else None, "rho": solver.get("rho"), "step": solver.get("step"),
+        "M": solver.get("M"), "r": solver.get("r"), "printed": solver.get("printed_steps"),
     }  # fmt: skip
 
 
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
+def earlier(line: Contestant) -> list[dict[str, Any]]:
+    """Runs of the earlier script with the settings of this line, the last of each seed."""
+    wanted = {k: CENTRE.get(k) if v is None else v for k, v in said(line).items()}
+    runs = [json.loads(text) for text in EARLIER.read_text().splitlines()]
+    alike = [
+        run
+        for run in runs
+        if "error" not in run
+        and all(run["settings"].get(k, v if k == "problem" else None) == v for k, v in wanted.items())
+    ]  # fmt: skip
+    return list({run["settings"]["seed"]: run for run in alike}.values())
 
 
-def results() -> list[dict[str, Any]]:
-    """What has been run, each with every setting (those added since at their centre)."""
-    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    found = [json.loads(line) for line in lines]
-    return [{**r, "settings": settings(r["settings"])} for r in found if "error" not in r]
+def compared(line: Contestant) -> list[dict[str, Any]]:
+    """Runs of ``espalier compare`` with the settings of this line, the last of each seed."""
+    if not RESULTS.exists():
+        return []
+    wanted = deciding(line.recipe.settings())
+    wanted["retrain"] = None  # it comes after what is compared
+
+    rows = json.loads(RESULTS.read_text())["rows"]
+    same = [run for run in rows if _alike({**run["settings"], "retrain": None}, wanted)]
+    return list({run["seed"]: run for run in same}.values())
 
 
-def attempt(path: str, weights: str | None, c: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return run(path, weights, c)
-    except Exception as error:  # one diverged run must not end the sweep
-        return {"settings": c, "error": f"{type(error).__name__}: {error}"}
+def _alike(was: Any, now: Any) -> bool:
+    """Whether settings agree; those that only one of them has were added or taken out since, at their default."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        return all(_alike(was[key], now[key]) for key in was.keys() & now.keys())
+    return bool(was == now)
 
 
-def sweep(grid: Path, path: str, weights: str | None, workers: int, seeds: list[int]) -> None:
-    lines = [json.loads(line) for line in grid.read_text().splitlines() if line.startswith("{")]
-    todo = [settings({"seed": seed, **line}) for line in lines for seed in seeds]
-    done = [r["settings"] for r in results()]
-    todo = [c for i, c in enumerate(todo) if c not in done and c not in todo[:i]]
-    RESULTS.parent.mkdir(exist_ok=True)
-    print(f"{len(todo)} runs", flush=True)
-    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
-        for result in pool.imap_unordered(partial(attempt, path, weights), todo):
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(result) + "\n")
-            changed = {k: v for k, v in result["settings"].items() if v != CENTRE[k]}
-            print(
-                result.get("hard_pruned"),
-                result.get("retrained"),
-                result.get("error", ""),
-                changed,
-                flush=True,
-            )
-
-
-def table() -> None:
-    """Median, range and number of seeds of every setting, best first."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for r in results():
-        c = {k: v for k, v in r["settings"].items() if k != "seed" and v != CENTRE[k]}
-        groups.setdefault(json.dumps(c), []).append(r)
+def grid_table(table: str) -> str:
+    """One row a line and a file of runs: what differs between the lines, then what came of it."""
+    lines = lines_of(table)
+    kept = [said(line) for line in lines]
+    keys = [k for k in SHOWN if k == "method" or len({x[k] for x in kept} - {None}) > 1]
+    retrains = any(line.recipe.retrain is not None for line in lines)
     rows = []
-    for name, runs in groups.items():
-        values = sorted(100 * r["hard_pruned"] for r in runs)
-        again = [100 * r["retrained"] for r in runs if r["retrained"] is not None]
-        retrained = f"{statistics.median(again):6.2f}" if again else "      "
-        rows.append((statistics.median(values), values, retrained, name))
-    for median, values, retrained, name in sorted(rows, reverse=True):
-        print(
-            f"{median:6.2f}  {values[0]:6.2f}..{values[-1]:6.2f}  n={len(values)}  {retrained}  {name}"
-        )
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("pretrain", "run"):
-        sub = commands.add_parser(name)
-        sub.add_argument("--data", required=True, help="folder of the data set")
-        sub.add_argument("--seeds", type=int, nargs="+", default=[0])
-        sub.add_argument("--workers", type=int, default=2)
-        if name == "run":
-            sub.add_argument("grid", type=Path)
-            sub.add_argument(
-                "--weights", help="pretrained safetensors (LeNet-5: those of `pretrain`)"
+    for line, settings in zip(lines, kept, strict=True):
+        for by, runs in (("earlier script", earlier(line)), ("compare", compared(line))):
+            if not runs:
+                continue
+            early = [run["curve"]["2"] for run in runs if "2" in run["curve"]]
+            again = [run["retrained"] for run in runs if run["retrained"] is not None]
+            rows.append(
+                [_word(settings[k]) for k in keys]
+                + [percent(early), percent([run["hard_pruned"] for run in runs])]
+                + ([percent(again)] if retrains else [])
+                + [str(len(runs)), percent([run["dense"] for run in runs if "dense" in run]), by]
             )
-    commands.add_parser("table")
-    options = parser.parse_args()
-    if options.command == "pretrain":
-        with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-            pool.starmap(pretrain, [(options.data, seed) for seed in options.seeds])
-    elif options.command == "run":
-        sweep(options.grid, options.data, options.weights, options.workers, options.seeds)
-    else:
-        table()
+    heads = [HEADINGS.get(k, k) for k in keys] + ["cut after epoch 2, %", "cut at the end, %"]
+    heads += ["retrained, %"] if retrains else []
+    return markdown([*heads, "seeds", "dense before, %", "measured by"], rows)
+
+
+def methods_table(comparison: str) -> str:
+    """One row a label of a comparison that has been gathered, best first."""
+    rows = json.loads(RESULTS.read_text())["rows"]
+    labels: dict[str, list[dict[str, Any]]] = {}
+    for run in rows:
+        if run["comparison"] == comparison:
+            labels.setdefault(_plain(run["label"]), []).append(run)
+
+    def cut(item: tuple[str, list[dict[str, Any]]]) -> float:
+        return -median(run["hard_pruned"] for run in item[1])
+
+    return markdown(
+        ["method", "epochs", "weights left", "cut, no retraining, %", "seeds", "at the start, %"],
+        [
+            [
+                label, str(runs[0]["epochs"]), _counts(runs), percent([run["hard_pruned"] for run in runs]),
+                str(len(runs)), percent([run["dense"] for run in runs]),
+            ]
+            for label, runs in sorted(labels.items(), key=cut)
+        ],
+    )  # fmt: skip
+
+
+def _plain(label: str) -> str:
+    """Without the recipe's name before it, which tells several recipes of one comparison apart."""
+    for recipe in (HERE.parent / "recipes").glob("*.yaml"):
+        label = label.removeprefix(f"{recipe.stem}-")
+    return label
+
+
+def _counts(runs: list[dict[str, Any]]) -> str:
+    least, most = min(r["nonzero"] for r in runs), max(r["nonzero"] for r in runs)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "—" if value is None else str(value)

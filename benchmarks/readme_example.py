@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import torch
-from level_field import processor
+
+from espalier._ground.environment import hardware
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,7 +34,7 @@ def main() -> None:
         "seconds": round(seconds),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "torch": torch.__version__,
-        "processor": processor(),
+        "processor": hardware()["cpu"],
     }
     file = Path(__file__).parent / "results" / "readme_example.json"
     file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -3,94 +3,23 @@
     python benchmarks/tables.py            # rewrites what stands between the markers of the page
     python benchmarks/tables.py --check    # exit status 1 if that would change it
 
-A marker is ``<!-- table NAME -->`` … ``<!-- end -->``, NAME being a grid of ``benchmarks/grids``,
-``overhead``, ``selection``, ``structured``, ``structured_latency``, ``widths``, ``break_even`` or
-``families``.
+A marker is ``<!-- table NAME -->`` … ``<!-- end -->``, NAME being a folder of ``benchmarks/recipes``,
+a comparison in ``results/compared.json``, ``overhead``, ``selection``, ``structured``,
+``structured_latency``, ``widths``, ``break_even`` or ``families``.
 """
 
 import argparse
 import json
 import re
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
+from level_field import grid_table, methods_table
+from markup import markdown
+
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
-HEADINGS = {
-    "keep": "compression", "until": "budget closes at", "settle": "settles at", "rho": "ρ", "step": "s⁰",
-    "decoupled": "pull decoupled", "lr": "learning rate",
-}  # fmt: skip
-
-
-def percent(values: list[float]) -> str:
-    """Median, and the range where there are several."""
-    middle = f"{100 * statistics.median(values):.2f}"
-    return (
-        middle
-        if len(values) == 1
-        else f"{middle} [{100 * min(values):.2f}, {100 * max(values):.2f}]"
-    )
-
-
-def markdown(heads: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
-def grid_table(name: str) -> str:
-    """One row a line of the grid: what differs between the lines, then what came of it."""
-    text = (HERE / "grids" / f"{name}.jsonl").read_text().splitlines()
-    lines: list[dict[str, Any]] = [json.loads(line) for line in text if line.startswith("{")]
-    found = [
-        json.loads(line)
-        for line in (HERE / "results" / "level_field.jsonl").read_text().splitlines()
-    ]
-    found = [run for run in found if "error" not in run]
-    keys = [
-        k
-        for k in dict.fromkeys(k for line in lines for k in line)
-        if len({str(x.get(k)) for x in lines}) > 1
-    ]
-    keys = ["method", *(k for k in keys if k not in {"method", "retrain", "metric"})]
-    rows = []
-    for line in lines:
-        wanted = {k: v for k, v in line.items() if k != "retrain"}
-        runs = [r for r in found if _is(r["settings"], wanted, lines)]
-        if not runs:
-            continue
-        runs = list({r["settings"]["seed"]: r for r in runs}.values())
-        early = [r["curve"]["2"] for r in runs if "2" in r["curve"]]
-        again = [r["retrained"] for r in runs if r["retrained"] is not None]
-        rows.append(
-            [_said(line.get(k)) for k in keys]
-            + [percent(early) if early else "—", percent([r["hard_pruned"] for r in runs])]
-            + ([percent(again) if again else "—"] if any("retrain" in x for x in lines) else [])
-            + [
-                str(len(runs)),
-                percent([r["dense"] for r in runs if "dense" in r] or [float("nan")]),
-            ]
-        )
-    heads = [HEADINGS.get(k, k) for k in keys] + ["cut after epoch 2, %", "cut at the end, %"]
-    heads += ["retrained, %"] if any("retrain" in x for x in lines) else []
-    return markdown([*heads, "seeds", "dense before, %"], rows)
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "—" if value is None else str(value)
-
-
-def _is(settings: dict[str, Any], wanted: dict[str, Any], lines: list[dict[str, Any]]) -> bool:
-    """A run of this line: what the line says, and the centre of the field in all else."""
-    if any(settings.get(k) != v for k, v in wanted.items()):
-        return False
-    centre = {"problem": "lenet5-mnist", "until": None, "settle": None, "metric": "identity", "decoupled": False,
-              "epochs": 12, "rho": 0.1, "step": 0.01, "cadence": 20, "lr": 1e-3, "keep": "85.2x", "batch": 128,
-              "printed": False, "M": 300.0, "r": 0.1}  # fmt: skip
-    return all(settings.get(k) == v for k, v in centre.items() if k not in wanted)
 
 
 def overhead_table() -> str:
@@ -251,10 +180,14 @@ def page() -> str:
             "break_even": break_even_table,
             "families": families_table,
         }
-        table = special[name]() if name in special else grid_table(name)
+        by_settings = (HERE / "recipes" / name).is_dir()
+        general = grid_table if by_settings else methods_table
+        table = special[name]() if name in special else general(name)
         return f"<!-- table {name} -->\n\n{table}\n\n<!-- end -->"
 
-    return re.sub(r"<!-- table (\w+) -->.*?<!-- end -->", fill, PAGE.read_text(), flags=re.DOTALL)
+    return re.sub(
+        r"<!-- table ([\w.-]+) -->.*?<!-- end -->", fill, PAGE.read_text(), flags=re.DOTALL
+    )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    from espalier.export._contestants import in_onnx_runtime
+    from espalier.export._runtimes import in_onnx_runtime
 
     torch.set_num_threads(1)
     example = torch.randn(2, 3, 32, 32)

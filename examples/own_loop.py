@@ -31,9 +31,9 @@ for epoch in range(PRETRAIN + PRUNE):
     if epoch == PRETRAIN:  # from here on the weights are trained onto the budget
         print(f"dense: {accuracy():.1%}")
         plan = esp.plan(model, compression=40, allocation=budgets.erk)
-        solver = esp.SLR(cadence=5, settle=0.7)
+        method = esp.Constrained(solver=esp.SLR(), cadence=5, settle=0.7)
         steps = PRUNE * (len(inputs) // BATCH)
-        pruning = esp.Pruning(model, plan, solver, optimizer=optimizer, steps=steps)
+        pruning = esp.Pruning(model, plan, method, optimizer=optimizer, steps=steps)
     for chosen in torch.randperm(len(inputs)).split(BATCH)[: len(inputs) // BATCH]:
         loss = F.cross_entropy(model(inputs[chosen]), labels[chosen])
         optimizer.zero_grad()

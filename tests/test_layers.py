@@ -40,6 +40,7 @@ def test_imports_follow_the_road():
         ("solvers/slr.py", "from espalier.sets import Filters", "models or data"),
         ("models/lenet.py", "from espalier import sets", "know nothing of pruning"),
         ("sets/filters.py", "import pydantic", "torch and numpy alone"),
+        ("cli/_prune.py", "import espalier.tasks._classification", "a particular task"),
         ("homeless.py", "", "one way"),
     ],
 )

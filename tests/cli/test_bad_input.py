@@ -198,7 +198,7 @@ def test_damaged_runs_are_told(espalier, finished, place):
     )
 
     (whole / "config.json").write_text(
-        (whole / "config.json").read_text().replace('"version": 1', '"version": 99')
+        (whole / "config.json").read_text().replace('"version": 2', '"version": 99')
     )
     refused(espalier("measure", "whole"), 1, r"version 99")
     (whole / "config.json").write_text("{")

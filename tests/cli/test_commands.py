@@ -9,6 +9,7 @@ import yaml
 from cli.job import process
 from espalier.cli._main import app
 from espalier.models import NAMES as MODELS
+from espalier.models import import_object
 from espalier.recipe import _methods as families
 
 
@@ -98,10 +99,14 @@ def test_the_default_folder_is_named_for_the_recipe(espalier, recipe, place):
 
 def test_every_method_has_a_line(espalier):
     listed = json.loads(espalier("methods", "--json").out)
-    assert set(listed["solver.method"]) == set(families.SOLVERS)
-    assert set(listed["solver.metric"]) == set(families.METRICS)
-    assert set(listed["solver.continuation"]) == set(families.CONTINUATIONS)
+    own = {"package.module:Name"}
+    assert set(listed["solver.method"]) == set(families.SOLVERS) | own
+    assert set(listed["solver.metric"]) == set(families.METRICS) | own
+    assert set(listed["solver.continuation"]) == set(families.CONTINUATIONS) | own
     assert all(line for family in listed.values() for line in family.values())
+    bases = {line.rpartition(" ")[2] for f in listed.values() for n, line in f.items() if n in own}
+    assert "espalier.sets.Set" in bases
+    assert all(isinstance(import_object(":".join(b.rsplit(".", 1))), type) for b in bases)
 
 
 def test_models_and_data_are_listed(espalier):

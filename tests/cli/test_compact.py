@@ -182,12 +182,12 @@ def test_latency_of_no_run_is_refused(espalier, recipe):
 
 
 @pytest.mark.slow
-def test_purification_is_guarded_by_training_images_and_recorded(pruned, espalier, monkeypatch):
+def test_purification_is_guarded_by_training_data_and_recorded(pruned, espalier, monkeypatch):
     monkeypatch.chdir(pruned)
     asked = ("compact", "run", "--purify", "--guard", "0.05", "--out", "pure.espalier")
     answer = espalier(*asked)
     assert answer.status == 0, answer.err
-    assert "guard: accuracy on 160 training images" in answer.out
+    assert "guard: accuracy on up to 10,000 training samples" in answer.out
     assert "test set: accuracy" in answer.out
     said = json.loads(espalier(*asked, "--json").out)["purification"]
     assert said["score"]["before"] - said["score"]["after"] <= 0.05

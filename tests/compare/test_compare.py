@@ -47,6 +47,7 @@ def test_methods_by_seeds_with_table_json_and_page(recipe, tmp_path, capfd):
     out = tmp_path / "field"
     assert "slr: cadence 2" in shown.out
     assert "mean over 2 seeds" in shown.out
+    assert "accuracy in %, mean over 2 seeds" in shown.out
     assert shown.err.count("pretrain 1/1") == 2  # once a seed, for all methods
 
     names = [f"{method}-seed{k}" for method in ("dense", "admm", "slr") for k in (0, 1)]
@@ -56,6 +57,8 @@ def test_methods_by_seeds_with_table_json_and_page(recipe, tmp_path, capfd):
     assert begun[0] != begun[1]
 
     written = json.loads((out / "compare.json").read_text())
+    assert written["metric"] == "accuracy"
+    assert written["goal"] == {"name": "accuracy", "unit": "fraction", "higher_is_better": True}
     rows = {row["label"]: row for row in written["rows"]}
     assert list(rows) == ["dense", "admm", "slr"]
     for row in rows.values():

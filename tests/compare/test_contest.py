@@ -6,6 +6,7 @@ from espalier.compare import contestants, interval
 from espalier.errors import RecipeError, UnknownNameError
 from espalier.recipe import validate
 from espalier.recipe._running import flat
+from espalier.solvers import Constant, Cubic
 
 BASE = {
     "model": "lenet300",
@@ -71,6 +72,36 @@ def test_one_shot_is_given_no_schedule_and_gradual_keeps_its_own():
     oneshot, gradual = field(content, methods=["oneshot", "gradual"])
     assert set(oneshot.settings) == {"cadence"}
     assert gradual.recipe.solver.model_dump()["continuation"]["method"] == "cubic"
+
+
+def test_a_method_that_is_no_solver_is_given_nothing_it_does_not_say_it_takes():
+    (l0,) = field(methods=["l0"], published_cadence=True)
+    assert l0.settings == {}
+    assert type(l0.recipe.solver.build()).__name__ == "L0"
+
+
+def test_a_contest_of_a_recipe_whose_method_is_no_solver_leaves_cadences_alone():
+    content = {key: value for key, value in BASE.items() if key != "solver"} | {"method": "l0"}
+    l0, slr = field(content, methods=["l0", "slr"])
+    assert l0.recipe.solver == validate(content).solver
+    assert slr.settings == {}
+    assert "method" not in slr.content
+
+
+def test_opening_in_a_method_of_the_comparison_is_the_recipes_continuation():
+    content = {
+        **BASE,
+        "solver": {"slr": {"opening": {"cubic": {"until": 0.5}}}},
+        "compare": {"methods": {"admm": {}, "slow": {"method": "admm", "opening": "constant"}}},
+    }
+    admm, slow = (c.recipe.solver.build().opening for c in field(content))
+    assert (admm, slow) == (Cubic(until=0.5), Constant())
+
+
+def test_a_class_of_ones_own_competes_by_its_path():
+    (own,) = field(methods=["espalier.solvers:ADMM"], published_cadence=True)
+    assert (own.method, own.folder) == ("espalier.solvers:ADMM", "espalier.solvers.ADMM-seed5")
+    assert (own.settings["cadence"], own.settings["rho"]) == ("10 epochs", 0.3)
 
 
 def test_several_recipes_do_not_share_folders():

@@ -54,19 +54,31 @@ class Loop:
 
 
 SOLVERS = {
-    "slr": esp.SLR(cadence=3, step=0.05),
-    "slr-adam-decoupled-settled": esp.SLR(
-        cadence=3, rho=10.0, metric=esp.AdamMoment(), decoupled=True, settle=0.7
+    "slr": esp.Constrained(solver=esp.SLR(step=0.05), cadence=3),
+    "slr-adam-decoupled-settled": esp.Constrained(
+        solver=esp.SLR(rho=10.0),
+        cadence=3,
+        metric=esp.metrics.AdamMoment(),
+        decoupled=True,
+        settle=0.7,
     ),
-    "slr-fisher": esp.SLR(cadence=3, metric=esp.Fisher()),
-    "admm": esp.ADMM(cadence=3),
-    "admm-geometric": esp.ADMM(cadence=3, rho=0.01, rho_schedule=esp.GeometricRho()),
-    "admm-staged": esp.ADMM(cadence=2, rho=0.01, rho_schedule=esp.StagedRho(updates=3)),
-    "admm-activations": esp.ADMM(cadence=3, metric=esp.Activations()),
-    "penalty": esp.Penalty(cadence=3),
-    "gradual": esp.Gradual(cadence=3),
-    "gradual-rounds": esp.Gradual(cadence=3, continuation=esp.Rounds(3)),
-    "oneshot": esp.OneShot(cadence=3),
+    "slr-fisher": esp.Constrained(solver=esp.SLR(), cadence=3, metric=esp.metrics.Fisher()),
+    "admm": esp.Constrained(solver=esp.ADMM(), cadence=3),
+    "admm-geometric": esp.Constrained(
+        solver=esp.ADMM(rho=0.01, rho_schedule=esp.solvers.GeometricRho()), cadence=3
+    ),
+    "admm-staged": esp.Constrained(
+        solver=esp.ADMM(rho=0.01, rho_schedule=esp.solvers.StagedRho(updates=3)), cadence=2
+    ),
+    "admm-activations": esp.Constrained(
+        solver=esp.ADMM(), cadence=3, metric=esp.metrics.Activations()
+    ),
+    "penalty": esp.Constrained(solver=esp.Penalty(), cadence=3),
+    "gradual": esp.Constrained(solver=esp.Gradual(), cadence=3),
+    "gradual-rounds": esp.Constrained(
+        solver=esp.Gradual(), cadence=3, opening=esp.solvers.Rounds(3)
+    ),
+    "oneshot": esp.Constrained(solver=esp.OneShot(), cadence=3),
 }
 each_solver = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())
 
@@ -89,7 +101,8 @@ def test_the_pull_is_the_gradient_of_the_augmented_lagrangian(name):
 
 def test_the_decoupled_pull_is_the_proximal_step_of_the_same_lagrangian():
     loop = Loop(
-        esp.ADMM(cadence=3, rho=5.0, decoupled=True), lambda p: torch.optim.SGD(p, lr=0.1)
+        esp.Constrained(solver=esp.ADMM(rho=5.0), cadence=3, decoupled=True),
+        lambda p: torch.optim.SGD(p, lr=0.1),
     ).run(4)
     state, before = loop.pruning._stored.state(), {n: w.clone() for n, w in loop.weights().items()}
     loop.pruning.step(0.0)
@@ -156,25 +169,31 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 def test_after_the_cut_the_zeros_are_zero_after_every_step(make):
-    loop = Loop(esp.SLR(cadence=3, step=0.05), make).run(7)
+    loop = Loop(esp.Constrained(solver=esp.SLR(step=0.05), cadence=3), make).run(7)
     loop.pruning.hard_prune_()
     counts = {n: int(w.count_nonzero()) for n, w in loop.weights().items()}
     assert counts == KEEP
     for _ in range(20):
         loop.run(1)
         assert loop.pruning.plan.contains(loop.weights())
-    assert loop.pruning.certificate().outcome is esp.Outcome.CONVERGED
+    assert loop.pruning.certificate().outcome is esp.methods.Outcome.CONVERGED
 
 
 def test_settling_holds_the_plans_own_count_from_its_moment_on():
-    loop = Loop(esp.SLR(cadence=2, settle=0.5, continuation=esp.Constant()), steps=20)
+    loop = Loop(
+        esp.Constrained(solver=esp.SLR(), cadence=2, settle=0.5, opening=esp.solvers.Constant()),
+        steps=20,
+    )
     for step in range(1, 21):
         loop.run(1)
         assert loop.pruning.plan.contains(loop.weights()) == (step >= 10)
 
 
 def test_gradual_pruning_reaches_the_count_and_never_lets_a_zero_back():
-    loop = Loop(esp.Gradual(cadence=2, continuation=esp.Cubic(until=0.8)), steps=20)
+    loop = Loop(
+        esp.Constrained(solver=esp.Gradual(), cadence=2, opening=esp.solvers.Cubic(until=0.8)),
+        steps=20,
+    )
     zeros = {n: torch.zeros_like(w, dtype=torch.bool) for n, w in loop.weights().items()}
     for _ in range(20):
         loop.run(1)
@@ -185,9 +204,12 @@ def test_gradual_pruning_reaches_the_count_and_never_lets_a_zero_back():
 
 
 def test_the_budget_closes_as_the_schedule_says():
-    loop = Loop(esp.ADMM(cadence=2, continuation=esp.Cubic(until=0.5), settle=None), steps=20).run(
-        12
-    )
+    loop = Loop(
+        esp.Constrained(
+            solver=esp.ADMM(), cadence=2, opening=esp.solvers.Cubic(until=0.5), settle=None
+        ),
+        steps=20,
+    ).run(12)
     slacks = [u.slack for u in loop.pruning.updates]
     assert slacks == pytest.approx([(1 - t / 10) ** 3 for t in (2, 4, 6, 8)] + [0.0, 0.0])
     nonzeros = [int((z != 0).sum()) for z in loop.pruning._stored.state().z.values()]
@@ -195,7 +217,9 @@ def test_the_budget_closes_as_the_schedule_says():
 
 
 def test_nothing_settles_before_the_budget_has_closed():
-    solver = esp.ADMM(cadence=1, continuation=esp.Cubic(until=0.8), settle=0.2)
+    solver = esp.Constrained(
+        solver=esp.ADMM(), cadence=1, opening=esp.solvers.Cubic(until=0.8), settle=0.2
+    )
     loop = Loop(solver, steps=20)
     for step in range(1, 21):
         loop.run(1)
@@ -208,23 +232,28 @@ def test_one_shot_does_not_settle_by_itself():
 
 
 def test_without_planned_steps_the_plans_budget_holds_from_the_start():
-    loop = Loop(esp.SLR(cadence=2)).run(4)
+    loop = Loop(esp.Constrained(solver=esp.SLR(), cadence=2)).run(4)
     assert [u.slack for u in loop.pruning.updates] == [0.0, 0.0]
 
 
 def test_f_is_the_mean_loss_of_the_interval_or_the_probes():
-    loop = Loop(esp.Penalty(cadence=2))
+    loop = Loop(esp.Constrained(solver=esp.Penalty(), cadence=2))
     for loss in (1.0, 3.0, 5.0, 6.0):
         loop.pruning.step(torch.tensor(loss))
     assert [u.loss for u in loop.pruning.updates] == [2.0, 5.5]
     model = network()
-    probed = esp.Pruning(model, esp.plan(model, keep=KEEP), esp.SLR(cadence=1), probe=lambda: 7.0)
+    probed = esp.Pruning(
+        model,
+        esp.plan(model, keep=KEEP),
+        esp.Constrained(solver=esp.SLR(), cadence=1),
+        probe=lambda: 7.0,
+    )
     probed.step(1.0)
     assert probed.updates[0].loss == 7.0
 
 
 def test_a_nan_loss_stops_with_one_clear_error():
-    loop = Loop(esp.SLR(cadence=2)).run(1)
+    loop = Loop(esp.Constrained(solver=esp.SLR(), cadence=2)).run(1)
     with pytest.raises(NonFiniteError, match=r"loss is nan at step 2; lower"):
         loop.pruning.step(float("nan"))
 
@@ -233,9 +262,9 @@ def test_what_cannot_work_says_what_to_do():
     model = network()
     plan = esp.plan(model, keep=KEEP)
     with pytest.raises(RequestError, match="optimizer=optimizer"):
-        esp.Pruning(model, plan, esp.SLR(metric=esp.AdamMoment()))
+        esp.Pruning(model, plan, esp.Constrained(solver=esp.SLR(), metric=esp.metrics.AdamMoment()))
     with pytest.raises(RequestError, match="optimizer=optimizer"):
-        esp.Pruning(model, plan, esp.SLR(decoupled=True))
+        esp.Pruning(model, plan, esp.Constrained(solver=esp.SLR(), decoupled=True))
     with pytest.raises(RequestError, match="steps=0; give"):
         esp.Pruning(model, plan, esp.SLR(), steps=0)
     pruning = esp.Pruning(model, plan, esp.SLR())
@@ -246,13 +275,16 @@ def test_what_cannot_work_says_what_to_do():
 
 
 def test_adam_moments_of_an_optimizer_without_them_are_refused():
-    loop = Loop(esp.SLR(cadence=1, metric=esp.AdamMoment()), lambda p: torch.optim.SGD(p, 0.1, 0.9))
+    loop = Loop(
+        esp.Constrained(solver=esp.SLR(), cadence=1, metric=esp.metrics.AdamMoment()),
+        lambda p: torch.optim.SGD(p, 0.1, 0.9),
+    )
     with pytest.raises(RequestError, match="SGD; choose Fisher"):
         loop.run(1)
 
 
 def test_it_trains_in_bfloat16():
-    loop = Loop(esp.SLR(cadence=2, step=0.05), dtype=torch.bfloat16).run(8)
+    loop = Loop(esp.Constrained(solver=esp.SLR(step=0.05), cadence=2), dtype=torch.bfloat16).run(8)
     assert loop.pruning._stored.offset["0.weight"].dtype is torch.float32
     loop.pruning.hard_prune_()
     loop.run(2)
@@ -263,7 +295,7 @@ def test_it_trains_in_bfloat16():
 def test_at_density_a_tenth_the_state_is_at_most_one_and_a_quarter_copies():
     model = nn.Linear(512, 512, bias=False)
     plan = esp.plan(model, density=0.1)
-    pruning = esp.Pruning(model, plan, esp.SLR(cadence=1))
+    pruning = esp.Pruning(model, plan, esp.Constrained(solver=esp.SLR(), cadence=1))
     model.weight.grad = torch.zeros_like(model.weight)
     pruning.add_gradients_()
     pruning.step(1.0)
@@ -278,7 +310,7 @@ def test_at_density_a_tenth_the_state_is_at_most_one_and_a_quarter_copies():
 
 
 def test_penalty_is_the_value_whose_gradient_is_added():
-    loop = Loop(esp.ADMM(cadence=2)).run(5)
+    loop = Loop(esp.Constrained(solver=esp.ADMM(), cadence=2)).run(5)
     state = loop.pruning._stored.state()
     g = difference(loop.weights(), state.z)
     expected = sum((state.multiplier[n] * g[n]).sum() + 0.05 * g[n].square().sum() for n in g)
@@ -302,4 +334,4 @@ def test_one_shot_is_not_certified_for_a_cut_that_takes_most_of_the_weights():
     for name in KEEP:
         taken = float((w[name] - cut[name]).norm() / w[name].norm())
         assert certificate.violation[name] == pytest.approx(taken)
-    assert certificate.outcome is not esp.Outcome.CONVERGED
+    assert certificate.outcome is not esp.methods.Outcome.CONVERGED

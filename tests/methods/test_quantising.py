@@ -6,7 +6,7 @@ from torch import nn
 
 import espalier as esp
 from espalier.errors import RequestError, ShapeError, UnknownNameError
-from espalier.sets import Levels
+from espalier.sets import Levels, OnLevels
 
 KEEP = {"0.weight": 20, "2.weight": 6}
 
@@ -42,21 +42,27 @@ def train(model, pruning, optimizer, steps, watch=lambda loss: None):
 
 
 @pytest.mark.parametrize(
-    "solver",
+    ("solver", "settings"),
     [
-        esp.ADMM(cadence=3, settle=None),
-        esp.SLR(cadence=3, settle=None),
-        esp.Penalty(cadence=3, settle=None, metric=esp.AdamMoment(), rho=10.0, decoupled=True),
-        esp.OneShot(),
-        esp.ADMM(cadence=3),  # settles: its pull ends early, its cut is on levels all the same
+        (esp.ADMM(), {"cadence": 3, "settle": None}),
+        (esp.SLR(), {"cadence": 3, "settle": None}),
+        (
+            esp.Penalty(rho=10.0),
+            {"cadence": 3, "settle": None, "metric": esp.metrics.AdamMoment(), "decoupled": True},
+        ),
+        (esp.OneShot(), {}),
+        (
+            esp.ADMM(),
+            {"cadence": 3},
+        ),  # settles: its pull ends early, its cut is on levels all the same
     ],
 )
-def test_the_pruned_zeros_never_move_and_the_cut_is_on_levels(solver):
+def test_the_pruned_zeros_never_move_and_the_cut_is_on_levels(solver, settings):
     model, _ = pruned()
     masks = {n: model.get_parameter(n).detach() != 0 for n in KEEP}
     quantisation = esp.quantise_plan(model, bits=2)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, weight_decay=1e-2)
-    pruning = esp.Pruning(model, quantisation, solver, optimizer, steps=30)
+    pruning = esp.Pruning(model, quantisation, solver, optimizer, steps=30, **settings)
 
     def zeros_are_zero(_):
         assert all(not model.get_parameter(n)[~mask].any() for n, mask in masks.items())
@@ -75,17 +81,16 @@ def test_the_pruned_zeros_never_move_and_the_cut_is_on_levels(solver):
 
 
 @pytest.mark.parametrize(
-    "solver",
-    [esp.SLR(cadence=20, step=0.01, settle=None), esp.Penalty(cadence=5, rho=0.01, settle=None)],
+    ("solver", "cadence"), [(esp.SLR(step=0.01), 20), (esp.Penalty(rho=0.01), 5)]
 )
-def test_a_solver_brings_the_weights_nearer_to_their_levels_and_loses_less(solver):
+def test_a_solver_brings_the_weights_nearer_to_their_levels_and_loses_less(solver, cadence):
     """Against training alone and quantising once: half the violation, and a lower loss on the levels."""
 
-    def run(solver):
+    def run(solver, cadence):
         model, _ = pruned()
         quantisation = esp.quantise_plan(model, bits=2)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-        pruning = esp.Pruning(model, quantisation, solver, optimizer)
+        pruning = esp.Pruning(model, quantisation, solver, optimizer, cadence=cadence, settle=None)
         losses = []
         train(model, pruning, optimizer, 600)
         pruning.hard_prune_()
@@ -93,8 +98,8 @@ def test_a_solver_brings_the_weights_nearer_to_their_levels_and_loses_less(solve
         violation = [u.violation for u in pruning.updates][-1]
         return violation, losses[0]
 
-    violation, loss = run(solver)
-    alone_violation, alone_loss = run(esp.OneShot(cadence=5))
+    violation, loss = run(solver, cadence)
+    alone_violation, alone_loss = run(esp.OneShot(), 5)
     assert violation < 0.5 * alone_violation
     assert loss < 0.75 * alone_loss
 
@@ -103,19 +108,19 @@ def test_weights_that_nothing_pulls_are_not_called_converged():
     model, _ = pruned()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     pruning = esp.Pruning(
-        model, esp.quantise_plan(model, bits=1), esp.OneShot(cadence=1), optimizer
+        model, esp.quantise_plan(model, bits=1), esp.OneShot(), optimizer, cadence=1
     )
     train(model, pruning, optimizer, 3)
     assert pruning.certificate().total_violation > 0.05
-    assert pruning.certificate().outcome is not esp.Outcome.CONVERGED
+    assert pruning.certificate().outcome is not esp.methods.Outcome.CONVERGED
     pruning.hard_prune_()
-    assert pruning.certificate().outcome is esp.Outcome.CONVERGED
+    assert pruning.certificate().outcome is esp.methods.Outcome.CONVERGED
 
 
 def test_pruned_and_quantised_at_once_keeps_the_plans_support():
     model = network()
     plan = esp.plan(model, keep=KEEP)
-    both = esp.SparseAndQuantised.of(plan, bits={"0.*": 2, "2.*": 3})
+    both = OnLevels(plan, {"0.weight": Levels(2), "2.weight": Levels(3)})
     weights = named(model)
     z = both.project(weights)
     for name, mask in plan.support(weights).items():
@@ -124,16 +129,17 @@ def test_pruned_and_quantised_at_once_keeps_the_plans_support():
     assert both.contains(z)
     assert not both.contains(plan.project(weights))
     assert torch.equal(
-        both.project(weights, slack=0.5)["0.weight"],
-        plan.project(weights, slack=0.5)["0.weight"],
+        both.opened(0.5).project(weights)["0.weight"],
+        plan.opened(0.5).project(weights)["0.weight"],
     )
+    assert both.opened(0.0) is both
 
 
 def test_pruning_and_quantising_in_one_run():
     model = network()
-    both = esp.SparseAndQuantised.of(esp.plan(model, keep=KEEP), bits=3)
+    both = OnLevels(esp.plan(model, keep=KEEP), dict.fromkeys(KEEP, Levels(3)))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    pruning = esp.Pruning(model, both, esp.ADMM(cadence=2, settle=None), optimizer, steps=40)
+    pruning = esp.Pruning(model, both, esp.ADMM(), optimizer, steps=40, cadence=2, settle=None)
     train(model, pruning, optimizer, 40)
     pruning.hard_prune_()
     assert both.contains(named(model))
@@ -158,8 +164,8 @@ def test_what_does_not_fit_is_refused():
         esp.quantise_plan(model, bits=0)
     with pytest.raises(RequestError, match="nothing to quantise"):
         esp.quantise_plan(nn.Sequential(nn.ReLU(), nn.LayerNorm(3)), bits=2)
-    with pytest.raises(UnknownNameError, match="the plan does not prune"):
-        esp.SparseAndQuantised(plan=plan, levels={"0.bias": Levels(2)})
+    with pytest.raises(UnknownNameError, match="not constrained"):
+        OnLevels(plan, {"0.bias": Levels(2)})
     quantisation = esp.quantise_plan(model, bits=2)
     with pytest.raises(UnknownNameError, match="does not have"):
         esp.Pruning(nn.Linear(2, 2), quantisation, esp.OneShot())
@@ -171,8 +177,9 @@ def test_resuming_is_exact():
     def begin():
         model, _ = pruned()
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-        solver = esp.ADMM(cadence=4, settle=None)
-        pruning = esp.Pruning(model, esp.quantise_plan(model, bits=2), solver, optimizer)
+        pruning = esp.Pruning(
+            model, esp.quantise_plan(model, bits=2), esp.ADMM(), optimizer, cadence=4, settle=None
+        )
         return model, optimizer, pruning
 
     straight = begin()

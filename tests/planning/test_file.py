@@ -15,7 +15,15 @@ from espalier.errors import (
     UnknownNameError,
 )
 from espalier.planning import Plan, plan
-from espalier.sets import Filters, FiltersAndColumns, NOfM
+from espalier.sets import (
+    Along,
+    Coupled,
+    Filters,
+    FiltersAndColumns,
+    NOfM,
+    Shared,
+    Unstructured,
+)
 
 
 def _lenet(**arguments):
@@ -59,6 +67,49 @@ def test_a_saved_plan_comes_back_equal(name, tmp_path):
     assert os.listdir(tmp_path) == ["plan.yaml"]
 
 
+_OF_VERSION_1 = """
+espalier_plan: 1
+parameters:
+  a.weight: {shape: [2, 2], set: filters, keep: 1, layer_kind: linear, macs: 4}
+  a.bias: {shape: [2], set: unstructured, keep: 1, layer_kind: bias, macs: 0}
+coupled:
+  groups: [[1, 2]]
+  members:
+    a.weight: {axis: 0, units: [[0, 2, 1]]}
+    a.bias: {axis: 0, units: [[0, 2, 1]]}
+  implied:
+    b.weight: [{axis: 1, units: [[0, 2, 1]]}]
+skipped:
+  b.weight: {shape: [3, 2], reason: "its channels stay", layer_kind: linear, macs: 6, left: 3}
+"""
+_SHARED_OF_VERSION_1 = """
+espalier_plan: 1
+parameters:
+  v: {shape: [2, 2], set: unstructured, keep: 2, layer_kind: linear}
+  w: {shape: [2], set: unstructured, keep: 1, layer_kind: linear}
+shared: {set: unstructured, costs: {v: 1, w: 2}, limit: 4, minimum: 1}
+"""
+
+
+def test_plans_of_version_1_are_read(tmp_path):
+    (tmp_path / "coupled.yaml").write_text(_OF_VERSION_1)
+    (tmp_path / "shared.yaml").write_text(_SHARED_OF_VERSION_1)
+    p = Plan.load(tmp_path / "coupled.yaml")
+    line = Along(0, (0, 1))
+    assert p.parts == (
+        Coupled(
+            sizes=(2,), keep=(1,), members={"a.weight": line, "a.bias": line},
+            implied={"b.weight": (Along(1, (0, 1)),)},
+        ),
+    )  # fmt: skip
+    assert (p.macs, p.macs_left) == (10, 5)
+    p.save(tmp_path / "again.yaml")
+    assert Plan.load(tmp_path / "again.yaml") == p
+    q = Plan.load(tmp_path / "shared.yaml")
+    assert q.parts == (Shared(Unstructured(), {"v": 1, "w": 2}, 4, 1),)
+    assert Plan.from_dict(q.to_dict()) == q
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     p = plan(nn.Linear(4, 4), density=0.5)
     path = tmp_path / "plan.yaml"
@@ -69,11 +120,11 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", broken)
-    with pytest.raises(RunFolderError, match=r"cannot write .*plan\.yaml: No space left"):
+    with pytest.raises(RunFolderError, match=r"plan\.yaml: cannot be written: no space left"):
         plan(nn.Linear(4, 4), density=0.25).save(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["plan.yaml"]
-    with pytest.raises(RunFolderError, match="cannot write"):
+    with pytest.raises(RunFolderError, match="cannot be written"):
         p.save(tmp_path / "absent" / "plan.yaml")
 
 
@@ -92,6 +143,10 @@ def _set(*path, value):
     return change
 
 
+def _part(**part):
+    return _set("parts", value=[part])
+
+
 def _drop(*path):
     def change(data):
         for key in path[:-1]:
@@ -108,9 +163,9 @@ W = ("parameters", "weight")
     ("change", "error", "message"),
     [
         (
-            _set("espalier_plan", value=2),
+            _set("espalier_plan", value=3),
             CheckpointError,
-            "espalier_plan is 2, this version reads 1",
+            "espalier_plan is 3, this version reads 1 to 2",
         ),
         (_drop("espalier_plan"), CheckpointError, "espalier_plan is None"),
         (_set("paramters", value={}), UnknownNameError, "no key 'paramters'; did you mean 'param"),
@@ -143,14 +198,19 @@ W = ("parameters", "weight")
         (_set("parameters", value=[]), CheckpointError, "parameters is list; it must be a mapping"),
         (_set("parameters", value={}), BudgetError, "at least one parameter"),
         (_set("notes", value="x"), CheckpointError, "notes is 'x'; it must be a list"),
-        (_set("shared", value={"set": "unstructured"}), CheckpointError, "shared has no 'costs'"),
+        (_part(shared={"set": "unstructured"}), CheckpointError, "shared has no 'costs'"),
+        (_part(), CheckpointError, r"a part is \[\]; it must be one of shared, coupled"),
+        (_part(halved={}), UnknownNameError, "parts has no key 'halved'"),
+        (_set("shared", value={}), UnknownNameError, "the plan has no key 'shared'"),
+        (_set("levels", value={"weight": 17}), RequestError, "^weight: bits=17"),
+        (_set("levels", value={"wieght": 2}), UnknownNameError, "did you mean|Allowed: weight"),
         (
-            _set("shared", value={"set": "unstructured", "costs": {"x": 1}, "limit": 3}),
+            _part(shared={"set": "unstructured", "costs": {"x": 1}, "limit": 3}),
             BudgetError,
-            "^weight: in the shared budget or in the entries",
+            "^x: in the shared budget but not in the entries",
         ),
         (
-            _set("shared", value={"set": "filters_and_columns", "costs": {}, "limit": 3}),
+            _part(shared={"set": "filters_and_columns", "costs": {}, "limit": 3}),
             RequestError,
             "^shared: ",
         ),

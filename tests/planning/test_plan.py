@@ -54,7 +54,7 @@ def test_support_keeps_exactly_the_planned_count_and_opens_with_slack():
     model = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2))
     p = plan(model, keep={"0.weight": 4, "1.weight": 2})
     w = _weights(model)
-    counts = [{n: int(m.sum()) for n, m in p.support(w, slack=s).items()} for s in (0.0, 0.5, 1.0)]
+    counts = [{n: int(m.sum()) for n, m in p.opened(s).support(w).items()} for s in (0.0, 0.5, 1.0)]
     assert counts == [
         {"0.weight": 4, "1.weight": 2},
         {"0.weight": 18, "1.weight": 5},
@@ -90,7 +90,7 @@ def test_errors_carry_the_name_of_the_parameter():
         p.contains({"0.wieght": torch.zeros(4, 8)})
     for slack in (-0.1, 1.1, float("nan")):
         with pytest.raises(BudgetError, match="slack="):
-            p.support({"0.weight": torch.zeros(4, 8)}, slack=slack)
+            p.opened(slack)
 
 
 def test_only_conv_and_linear_weights_are_selected_and_the_rest_has_a_reason():
@@ -258,9 +258,9 @@ def test_a_shared_budget_is_one_limit_that_follows_the_weights():
     after = {n: int(m.sum()) for n, m in p.support(w).items()}
     assert sum(before.values()) == sum(after.values()) == 26_620
     assert after["fc1.weight"] > before["fc1.weight"]
-    opened = p.support(w, slack=0.5)
+    opened = p.opened(0.5).support(w)
     assert sum(int(m.sum()) for m in opened.values()) == 26_620 + (266_200 - 26_620) // 2
-    assert all(bool(m.all()) for m in p.support(w, slack=1.0).values())
+    assert all(bool(m.all()) for m in p.opened(1.0).support(w).values())
     assert p.contains(p.project(w))
     assert not p.contains(w)
 
@@ -277,10 +277,10 @@ def test_a_shared_budget_can_be_of_macs():
         "fc2.weight": 1,
     }
     assert p.macs_left == 2_293_000 // 4
-    with pytest.raises(BudgetError, match="w: in the shared budget or in the entries"):
+    with pytest.raises(BudgetError, match="w: in the shared budget but not in the entries"):
         Plan(
             entries={"v": Entry(name="v", shape=(2,), set=Unstructured(), keep=1)},
-            shared=Shared(Unstructured(), {"v": 1, "w": 1}, 2),
+            parts=(Shared(Unstructured(), {"v": 1, "w": 1}, 2),),
         )
 
 

@@ -1,14 +1,17 @@
 """Recipes: one source of truth with the solvers, forms of writing, messages."""
 
 import dataclasses
+import inspect
 
 import pytest
 import yaml
 
-from espalier import metrics, solvers
+from espalier import metrics, sets, solvers
 from espalier.errors import RecipeError
+from espalier.methods import Constrained, GradualFreezing, KeepZeros, Method
 from espalier.recipe import SOLVERS, _yaml, load, override, validate
 from espalier.recipe import _building as building
+from espalier.recipe._building import make_model, make_plan, make_stages, make_task
 from espalier.recipe._methods import (
     CONTINUATIONS,
     METRICS,
@@ -18,6 +21,7 @@ from espalier.recipe._methods import (
     SETS,
 )
 from espalier.recipe._recipe import expanded
+from espalier.runs import Planned, Procedure, Rewind
 
 GOOD = {"model": "lenet5", "data": "digits", "plan": {"density": 0.1}, "training": {"epochs": 2}}
 
@@ -29,7 +33,10 @@ def with_solver(solver) -> dict:
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_solver_by_its_name_alone_is_the_dataclass_with_its_own_defaults(name):
     target = SOLVERS[name].target
-    assert validate(with_solver(name)).solver.build() == target()
+    built = validate(with_solver(name)).solver.build()
+    assert built == (
+        Constrained(solver=target()) if issubclass(target, solvers.Solver) else target()
+    )
 
 
 FAMILIES = [*SOLVERS.items(), *METRICS.items(), *CONTINUATIONS.items(), *RHO_SCHEDULES.items(), *SETS.items(),
@@ -41,20 +48,32 @@ FAMILIES = [*SOLVERS.items(), *METRICS.items(), *CONTINUATIONS.items(), *RHO_SCH
 )
 def test_every_field_of_the_dataclass_and_no_other_can_be_set(name, section):
     fields = {field.name for field in dataclasses.fields(section.target)}
+    if issubclass(section.target, solvers.Solver):
+        around = {field.name for field in dataclasses.fields(Constrained)}
+        fields |= around - {"solver", "opening"} | {"continuation"}
     assert set(section.model_fields) == fields | {"method"}
 
 
-def test_every_solver_metric_and_schedule_has_a_name():
+def test_every_concrete_class_of_a_family_has_a_section():
     def leaves(base):
         return {leaf for cls in base.__subclasses__() for leaf in ({cls} | leaves(cls))}
 
     def ours(base):
-        return {cls for cls in leaves(base) if cls.__module__.startswith("espalier.")}
+        return {
+            cls
+            for cls in leaves(base)
+            if cls.__module__.startswith("espalier.") and not inspect.isabstract(cls)
+        }
 
-    assert ours(solvers.Solver) == {section.target for section in SOLVERS.values()}
-    assert ours(metrics.Metric) == {section.target for section in METRICS.values()}
-    assert ours(solvers.Schedule) == {section.target for section in CONTINUATIONS.values()}
-    assert ours(solvers.RhoSchedule) == {section.target for section in RHO_SCHEDULES.values()}
+    def targets(sections):
+        return {section.target for section in sections.values()}
+
+    unnamed = {Constrained, GradualFreezing, KeepZeros}
+    assert ours(solvers.Solver) | ours(Method) | ours(Procedure) == targets(SOLVERS) | unnamed
+    assert ours(metrics.Metric) == targets(METRICS)
+    assert ours(solvers.Schedule) == targets(CONTINUATIONS)
+    assert ours(solvers.RhoSchedule) == targets(RHO_SCHEDULES)
+    assert ours(sets.Set) == targets(SETS)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +82,7 @@ def test_every_solver_metric_and_schedule_has_a_name():
 )  # fmt: skip
 def test_settings_stand_beside_the_name_or_below_it(written):
     built = validate(with_solver(written)).solver.build()
-    assert built == solvers.ADMM(rho=0.3, metric=metrics.Fisher(beta=0.9))
+    assert built == Constrained(solver=solvers.ADMM(rho=0.3), metric=metrics.Fisher(beta=0.9))
 
 
 def test_the_resolved_settings_say_the_same_recipe():
@@ -164,10 +183,12 @@ def test_a_quantise_section_becomes_what_the_run_takes():
     }  # fmt: skip
     made = building.make_quantise(validate(content), steps_per_epoch=11)
     assert made.bits == {"*": 3, "conv1.weight": 4}
-    assert (made.solver.rho, made.solver.cadence, made.solver.settle) == (0.2, 11, None)
-    assert made.solver.continuation.slack(0.0, 0.1) == 0.0
+    assert made.method.solver == solvers.ADMM(rho=0.2)
+    assert (made.method.cadence, made.method.settle) == (11, None)
+    assert made.method.opening == solvers.Constant()
     assert (made.training.epochs, made.training.lr) == (2, 5e-4)
-    assert (made.freeze.training.epochs, made.freeze.rounds, made.freeze.fraction) == (3, 5, 0.3)
+    assert (made.freeze.training.epochs, made.freeze.method.rounds) == (3, 5)
+    assert made.freeze.method.fraction == 0.3
     searched = {**content, "quantise": {"epochs": 0, "search": {"guard": 0.01}}}
     made = building.make_quantise(validate(searched), steps_per_epoch=11)
     assert (made.bits.guard, made.bits.low, made.bits.high, made.freeze) == (0.01, 1, 8, None)
@@ -187,3 +208,152 @@ def test_a_quantise_section_that_says_nothing_clear_is_refused(section, message)
                "training": {"epochs": 2}, "quantise": section}  # fmt: skip
     with pytest.raises(RecipeError, match=message):
         validate(content)
+
+
+@pytest.mark.parametrize("key", ["continuation", "opening"])
+def test_opening_is_another_word_for_continuation(key):
+    written = {"method": "slr", key: {"cubic": {"until": 0.5}}, "metric": "adam", "decoupled": True,
+               "settle": None, "cadence": 3, "rho": 0.2}  # fmt: skip
+    recipe = validate(with_solver(written))
+    assert recipe.solver.build() == Constrained(
+        solver=solvers.SLR(rho=0.2), cadence=3, opening=solvers.Cubic(0.5), settle=None,
+        metric=metrics.AdamMoment(), decoupled=True,
+    )  # fmt: skip
+    assert recipe.settings()["solver"]["continuation"] == {"method": "cubic", "until": 0.5}
+    assert "opening" not in recipe.settings()["solver"]
+
+
+def test_method_is_another_word_for_solver():
+    assert validate({**GOOD, "method": "admm"}) == validate(with_solver("admm"))
+    assert override({"method": "admm"}, "solver.rho=2") == {"method": {"method": "admm", "rho": 2}}
+    assert override({"solver": "admm"}, "method.rho=2") == {"solver": {"method": "admm", "rho": 2}}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"solver": "slr", "method": "slr"}, "solver and method are two words for one thing"),
+        (
+            {"solver": {"slr": {"opening": "cubic", "continuation": "cubic"}}},
+            "solver.slr: continuation and opening are two words for one thing",
+        ),
+    ],
+)
+def test_two_words_for_one_thing_are_not_given_at_once(more, message):
+    with pytest.raises(RecipeError) as caught:
+        validate({**GOOD, **more})
+    assert message in str(caught.value)
+
+
+def test_one_shot_neither_opens_nor_settles_unless_it_is_said():
+    assert validate(with_solver("oneshot")).solver.build() == Constrained(
+        solver=solvers.OneShot(), opening=solvers.Constant(), settle=None
+    )
+    said = validate(with_solver({"oneshot": {"settle": 0.9}})).solver.build()
+    assert (said.settle, said.opening) == (0.9, solvers.Constant())
+
+
+def test_what_the_object_refuses_the_recipe_refuses_at_its_place():
+    content = {**GOOD, "plan": {"density": 0.1, "set": {"n_of_m": {"n": 5, "m": 4}}}}
+    with pytest.raises(RecipeError, match=r"plan\.set\.n_of_m: n_of_m: n=5, m=4; give 1 <= n <= m"):
+        validate(content)
+
+
+def test_a_default_of_the_recipe_is_a_default_of_the_dataclass():
+    """The whole of a section with nothing said, dumped and read again, is the same section."""
+    for name in SOLVERS:
+        recipe = validate(with_solver(name))
+        assert validate(recipe.settings()) == recipe
+
+
+OLD = {
+    "slr": {"rho": 0.1, "step": 0.01, "M": 300.0, "r": 0.1, "printed_steps": False},
+    "slr_released": {"rho": 0.1, "step": 0.01, "M": 300.0, "r": 0.1, "printed_steps": False},
+    "admm": {"rho": 0.1, "rho_schedule": {"method": "constant"}},
+    "penalty": {"rho": 0.1, "rho_schedule": {"method": "constant"}},
+    "gradual": {},
+    "oneshot": {},
+}
+CUBIC = {"continuation": {"method": "cubic", "until": 0.35}, "settle": 0.45}
+CONSTANT = {"continuation": {"method": "constant"}, "settle": None}
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_a_run_folder_of_version_0_1_is_read_and_a_dump_is_as_it_was(name):
+    opening = CONSTANT if name in ("slr_released", "oneshot") else CUBIC
+    dumped = {"method": name, "cadence": 20, **opening, "metric": {"method": "identity"},
+              "decoupled": False, **OLD[name]}  # fmt: skip
+    assert validate(with_solver(dumped)).settings()["solver"] == dumped
+    assert validate(with_solver(name)).settings()["solver"] == dumped
+
+
+MIXED = {
+    "model": "lenet5",
+    "data": "digits",
+    "plan": {"sets": {"conv*": "filters", "fc*": {"n_of_m": {"n": 2, "m": 4}}}, "density": 0.3, "bits": 4},
+    "training": {"epochs": 1},
+}  # fmt: skip
+
+
+def test_sets_by_glob_and_bits_make_a_mixed_plan_on_levels():
+    recipe = validate(MIXED)
+    task = make_task(recipe)
+    made = make_plan(recipe, make_model(recipe, task.model_arguments), task)
+    assert made.coupled is not None
+    assert made.entries["fc1.weight"].set == sets.NOfM(2, 4)
+    assert set(made.levels) == {"conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"}
+    again = validate(recipe.settings())  # as a run's config.json says it, defaults and all
+    assert again.plan == recipe.plan
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ({"sets": {"fc*": "unstructured"}, "set": "filters", "density": 0.1}, "not both"),
+        ({"sets": {"fc*": "unstructured"}, "latency": 0.5}, "leave sets and bits out"),
+        ({"sets": {"fc*": "unstructred"}, "density": 0.1}, "unstructured"),
+    ],
+)
+def test_sets_that_do_not_go_together_are_refused(plan, said):
+    with pytest.raises(RecipeError, match=said):
+        validate({**MIXED, "plan": plan})
+
+
+STAGED = {
+    "model": "lenet5", "data": "digits", "plan": {"density": 0.1}, "training": {},
+    "stages": [
+        {"name": "dense", "epochs": 1},
+        {"name": "squeeze", "epochs": 2, "method": {"slr": {"cadence": 5}}, "cut": True},
+        {"name": "again", "epochs": 1, "start": {"rewind": {"stage": "dense", "step": 3}}},
+    ],
+}  # fmt: skip
+
+
+def test_stages_say_where_they_start_and_which_figures_are_theirs():
+    recipe = validate(STAGED)
+    assert validate(recipe.settings()) == recipe
+    stages = make_stages(recipe, Planned(lambda model: None), steps_per_epoch=20)
+    assert [s.figure for s in stages] == [None, "hard_pruned", "retrained"]
+    assert stages[1].aim is not None
+    assert stages[2].start == Rewind("dense", 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"retrain": {"epochs": 1}}, "retrain: stages say it all"),
+        ({"stages": [{"name": "dense", "epochs": 1}]}, "none of them cuts"),
+        (
+            {"stages": [{"name": "a", "epochs": 1, "cut": True, "start": {}}]},
+            "exactly one of rewind, load, redraw",
+        ),
+    ],
+)
+def test_stages_that_say_too_much_or_too_little_are_refused(change, said):
+    with pytest.raises(RecipeError, match=said):
+        validate({**STAGED, **change})
+
+
+def test_without_stages_training_needs_its_epochs():
+    with pytest.raises(RecipeError, match=r"training\.epochs: required"):
+        validate({"model": "lenet5", "data": "digits", "plan": {"density": 0.1}, "training": {}})

@@ -18,17 +18,24 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
 # File, the convention its name counts in, the compression to one decimal and the weights left in that convention.
 NAMED = {
+    "l0-digits": ("conv_fc_weights", 20.0, 21_525),
+    "l0-lenet5-mnist": ("conv_fc_weights", 20.0, 21_525),
     "admm-eccv18-lenet5-mnist-71.2x": ("conv_fc_weights", 71.2, 6_050),
     "lenet5-mnist-85.2x": ("conv_fc_weights", 85.2, 5_050),
     "lenet5-mnist-300x": ("conv_fc_weights", 301.0, 1_430),
     "lenet5-mnist-301x-3-bits": ("conv_fc_weights", 301.0, 1_430),
     "resnet20-cifar10-8.7x": ("all_nonbias", 8.7, None),
+    "rigl-lenet5-mnist": ("conv_fc_weights", 85.2, 5_050),
     "slr-ijcai21-resnet18-cifar10-8.71x": ("all_nonbias", 8.7, 1_282_227),
     "resnet20-cifar10-73pct-macs": ("conv_only", 1.4, 197_316),
     "resnet56-cifar10-50pct-macs": ("conv_only", 2.4, 350_640),
     "p-rm-lenet5-mnist-90x": ("conv_only", 90.4, 282),
     "p-rm-lenet5-mnist-232x": ("conv_only", 231.8, 110),
+    "rda-lenet5-mnist": ("conv_fc_weights", 10.0, 43_050),
     "digits-demo": ("conv_fc_weights", 85.0, 5_065),
+    "digits-methods": ("conv_fc_weights", 40.0, 10_762),
+    "lenet5-mnist-methods": ("conv_fc_weights", 85.2, 5_050),
+    "lottery-ticket-lenet5-mnist-12x": ("conv_fc_weights", 12.0, 35_875),
 }
 
 
@@ -61,7 +68,7 @@ def test_the_compression_is_the_one_in_the_name(name):
 
 def test_the_slr_paper_row_has_its_settings():
     recipe, _ = load(ROOT / "recipes/slr-ijcai21-resnet18-cifar10-8.71x.yaml")
-    solver = recipe.solver.build(cadence=1)
+    solver = recipe.solver.build(cadence=1).solver
     assert (solver.rho, solver.step, solver.M, solver.r) == (0.1, 0.01, 300, 0.1)
     assert recipe.solver.model_dump()["cadence"] == "epoch"
     assert recipe.training.epochs == 50
@@ -82,4 +89,5 @@ def test_the_committed_schema_is_current():
 def test_the_schema_refuses_what_validation_refuses():
     text = json.dumps(json_schema())
     assert '"additionalProperties": false' in text
-    assert json_schema()["required"] == ["model", "data", "plan", "training"]
+    assert json_schema()["required"] == ["model", "plan", "training"]
+    assert json_schema()["oneOf"] == [{"required": ["data"]}, {"required": ["task"]}]

@@ -5,6 +5,7 @@ from types import SimpleNamespace as Stand
 import pytest
 
 from espalier.report._words import lead
+from espalier.tasks import Goal
 
 
 def group(name, accuracy):
@@ -26,4 +27,4 @@ def group(name, accuracy):
 )
 def test_the_lead_is_shared_by_all_who_have_it(figures, sentence):
     groups = [group(name, accuracy) for name, accuracy in figures.items()]
-    assert lead(Stand(groups=groups)).replace("\u00a0", "\u202f").endswith(sentence)
+    assert lead(Stand(groups=groups, goal=Goal())).replace("\u00a0", "\u202f").endswith(sentence)

@@ -10,10 +10,13 @@ import sys
 import pytest
 import torch
 
+import espalier as esp
 from espalier._ground.tree import load_tree
-from espalier.errors import RunFolderError
+from espalier.errors import CheckpointError, RunFolderError
 from espalier.models import load_weights
 from espalier.runs import RunFolder, read_run
+from espalier.training import Training
+from training.problem import Points, network, plan_for, prune_run
 
 HOLD = """
 import sys, time
@@ -80,13 +83,13 @@ def test_everything_written_is_read_back(tmp_path):
         run.append({"event": "epoch", "epoch": 1, "metrics": {"loss": float("nan")}})
         record = read_run(tmp_path)
         assert record.result is None
-        run.write_json("result.json", {"outcome": "converged", "keep": (1, torch.tensor(2.5))})
+        run.write_json("other.json", {"keep": (1, torch.tensor(2.5))})
     record = read_run(tmp_path)
     assert record.config == {
-        "format": "espalier-run", "version": 1, "recipe": {"model": "lenet5"}, "seed": 3
+        "format": "espalier-run", "version": 2, "recipe": {"model": "lenet5"}, "seed": 3
     }  # fmt: skip
     assert record.plan == {"w": {"keep": 3}}
-    assert record.result == {"outcome": "converged", "keep": [1, 2.5]}
+    assert json.loads((tmp_path / "other.json").read_text()) == {"keep": [1, 2.5]}
     (event,) = record.events
     assert event.pop("time") >= 0
     assert event == {"event": "epoch", "epoch": 1, "metrics": {"loss": None}}
@@ -202,3 +205,24 @@ def test_a_plain_weights_file_is_no_checkpoint(tmp_path):
         run.write_weights("weights.safetensors", {"w": torch.ones(2)})
     with pytest.raises(Exception, match="not a checkpoint of Espalier's"):
         load_tree(tmp_path / "weights.safetensors")
+
+
+def as_version_1(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "version": 1}))
+
+
+def test_a_run_of_version_0_1_that_ended_is_read_and_one_that_did_not_is_refused(tmp_path):
+    def run(resume):
+        torch.manual_seed(0)
+        return prune_run(
+            network(), Points(), plan_for, esp.Constrained(solver=esp.OneShot()),
+            folder=tmp_path / "run", resume=resume, prune=Training(epochs=1),
+        )  # fmt: skip
+
+    done = run(resume=False)
+    as_version_1(tmp_path / "run")
+    assert run(resume=True).result == done.result
+    (tmp_path / "run" / "result.json").unlink()
+    with pytest.raises(CheckpointError, match=r"of version 0\.1 that has not ended"):
+        run(resume=True)

@@ -1,5 +1,7 @@
 """The whole road: every phase, both figures of the cut, the evidence, resumed wherever it stopped."""
 
+import pkgutil
+
 import pytest
 import torch
 
@@ -7,10 +9,10 @@ import espalier as esp
 from espalier._ground.tree import load_tree
 from espalier.errors import NonFiniteError, RunFolderError
 from espalier.models import load_weights
-from espalier.runs import prune_run, read_run
+from espalier.runs import read_run
 from espalier.training import Training
 from espalier.training._evaluation import probe_of
-from training.problem import Points, network, plan_for, timeless, weights_of
+from training.problem import Points, network, plan_for, prune_run, timeless, weights_of
 
 
 class StopHereError(Exception):
@@ -25,7 +27,7 @@ def run(folder, model=None, task=None, plan=plan_for, solver=None, resume=False,
         "retrain": Training(epochs=2, lr=0.01, optimizer="adamw", weight_decay=0.1),
     }
     return prune_run(
-        model or network(), task or Points(), plan, solver or esp.SLR(cadence=5, settle=None),
+        model or network(), task or Points(), plan, solver or esp.Constrained(solver=esp.SLR(), cadence=5, settle=None),
         folder=folder, resume=resume, checkpoint_every=5, **{**phases, **changes},
     )  # fmt: skip
 
@@ -41,8 +43,8 @@ def test_the_weights_are_on_the_plan_with_their_zeros_in_place(whole):
     loaded = network()
     load_weights(loaded, whole.path / "weights.safetensors")
     assert weights_of(loaded) == weights_of(whole.model)
-    counted = whole.result["counts"]["pruned_layers_only"]
-    assert counted["nonzero"] == sum(entry.keep for entry in whole.plan.entries.values())
+    counted = whole.result.counts["pruned_layers_only"]
+    assert counted.nonzero == sum(entry.keep for entry in whole.plan.entries.values())
 
 
 def test_the_folder_holds_what_the_design_says(whole):
@@ -57,35 +59,38 @@ def test_the_folder_holds_what_the_design_says(whole):
     assert esp.Plan.load(whole.path / "plan.yaml") == whole.plan
     phases = [event["phase"] for event in record.events if event["event"] == "phase"]
     assert phases == ["pretrain", "prune", "retrain"]
-    assert set(whole.result) == {
-        "outcome", "sentence", "dense", "hard_pruned", "hard_pruned_bn", "retrained", "counts",
-        "layers", "certificate", "epochs", "seconds", "step_seconds",
-    }  # fmt: skip
-    assert whole.result["epochs"] == {"pretrain": 2, "prune": 3, "retrain": 2}
-    assert set(whole.result["layers"]) == set(whole.plan.names)
+    assert [(stage.name, stage.method) for stage in whole.result.stages] == [
+        ("pretrain", None), ("prune", "SLR"), ("retrain", "Masked training")
+    ]  # fmt: skip
+    assert whole.result.epochs == {"pretrain": 2, "prune": 3, "retrain": 2}
+    assert set(whole.result.layers) == set(whole.plan.names)
 
 
 def test_every_figure_is_that_of_the_weights_it_speaks_of(whole):
     task, dense = Points(), network()
     load_weights(dense, whole.path / "before.safetensors")
-    assert whole.result["dense"] == task.evaluate(dense)
-    assert whole.result["retrained"] == task.evaluate(whole.model)
+    assert whole.result.dense == task.evaluate(dense)
+    assert whole.result.retrained == task.evaluate(whole.model)
     last = [e for e in read_run(whole.path).events if e.get("phase") == "prune"][-1]
-    assert whole.result["hard_pruned"] == last["hard_pruned"]
-    assert whole.result["hard_pruned_bn"] == last["hard_pruned_bn"]
+    assert whole.result.hard_pruned == last["hard_pruned"]
+    assert whole.result.hard_pruned_bn == last["hard_pruned_bn"]
 
 
 def test_without_retraining_the_reestimated_model_is_delivered(tmp_path):
     done = run(tmp_path / "run", retrain=None)
-    assert done.result["hard_pruned_bn"] == Points().evaluate(done.model)
-    assert done.result["hard_pruned_bn"] != done.result["hard_pruned"]
-    assert done.result["retrained"] is None
+    assert done.result.hard_pruned_bn == Points().evaluate(done.model)
+    assert done.result.hard_pruned_bn != done.result.hard_pruned
+    assert done.result.retrained is None
 
 
 def test_where_nothing_is_left_to_cut_batchnorm_keeps_its_statistics(tmp_path):
-    done = run(tmp_path / "run", retrain=None, solver=esp.SLR(cadence=5, settle=0.5))
-    assert done.result["hard_pruned"] == Points().evaluate(done.model)
-    assert done.result["outcome"] == "converged"
+    done = run(
+        tmp_path / "run",
+        retrain=None,
+        solver=esp.Constrained(solver=esp.SLR(), cadence=5, settle=0.5),
+    )
+    assert done.result.hard_pruned == Points().evaluate(done.model)
+    assert done.result.outcome == "converged"
 
 
 def test_one_shot_needs_no_epochs(tmp_path):
@@ -97,35 +102,34 @@ def test_one_shot_needs_no_epochs(tmp_path):
         retrain=None,
     )
     assert done.plan.contains(dict(done.model.named_parameters()))
-    assert done.result["epochs"] == {"prune": 0}
+    assert done.result.epochs == {"prune": 0}
 
 
 def test_retraining_is_left_out_when_the_goal_is_met(tmp_path):
     easy = run(tmp_path / "easy", goal=0.1)
-    assert easy.result["epochs"] == {"pretrain": 2, "prune": 1}
+    assert easy.result.epochs == {"pretrain": 2, "prune": 1}
     hard = run(tmp_path / "hard", goal=1.1)
-    assert hard.result["epochs"] == {"pretrain": 2, "prune": 3, "retrain": 2}
+    assert hard.result.epochs == {"pretrain": 2, "prune": 3, "retrain": 2}
 
 
 STOPS = {
     "pretraining": ("espalier.training._loop.Saver.save", 2),
     "before the plan is written": ("espalier.planning.Plan.save", 1),
-    "before pruning begins": ("espalier.methods._pruning.Pruning.__init__", 1),
+    "before pruning begins": ("espalier.methods.Pruning.__init__", 1),
     "pruning": ("espalier.training._loop.Saver.save", 8),
-    "before the cut": ("espalier.runs._cutting.evaluate_cut", 1),
-    "after the cut": ("espalier.runs._cutting.reestimate_", 1),
+    "before the cut": ("espalier.runs._run.evaluate_cut", 1),
+    "after the cut": ("espalier.runs._run.reestimate_", 1),
     "as retraining begins": ("espalier.runs._folder.RunFolder.append", 12),
     "retraining": ("espalier.training._loop.Saver.save", 12),
-    "before the result": ("espalier.runs._phases._result", 1),
+    "before the result": ("espalier.runs._run.result_of", 1),
 }
 
 
 @pytest.mark.parametrize("where", STOPS)
 def test_stopped_between_any_two_things_it_ends_the_same(tmp_path, where, whole, monkeypatch):
     target, count = STOPS[where]
-    module, _, name = target.rpartition(".")
-    owner = pytest.importorskip(module.rpartition(".")[0] if "." in module else module)
-    owner = getattr(owner, module.rpartition(".")[2], owner)
+    place, _, name = target.rpartition(".")
+    owner = pkgutil.resolve_name(place)  # a module or a class
     original, calls = getattr(owner, name), []
 
     def stopping(*args, **kwargs):
@@ -187,13 +191,13 @@ def test_a_nan_loss_is_in_the_result_and_the_checkpoint_before_it_is_kept(tmp_pa
     with pytest.raises(NonFiniteError, match="nan at step 14 of prune"):
         run(tmp_path / "run", pretrain=None, task=Points(poison=13))
     result = read_run(tmp_path / "run").result
-    assert result["outcome"] == "non_finite"
-    assert "lower learning rate" in result["sentence"]
-    assert result["dense"] is not None
+    assert result.outcome == "non_finite"
+    assert "lower learning rate" in result.sentence
+    assert result.dense is not None
     saved = load_tree(tmp_path / "run" / "checkpoint.safetensors")
     assert saved["progress"]["epoch"] == 1
     done = run(tmp_path / "run", pretrain=None, resume=True)  # without the poison it goes on
-    assert done.result["outcome"] != "non_finite"
+    assert done.result.outcome != "non_finite"
 
 
 def test_the_probe_is_one_batch_in_eval_mode_that_leaves_the_model_as_it_was():
@@ -211,7 +215,7 @@ def test_the_probe_is_one_batch_in_eval_mode_that_leaves_the_model_as_it_was():
 
 
 def test_a_probed_run_asks_its_condition_of_the_probe(tmp_path, monkeypatch):
-    monkeypatch.setattr("espalier.runs._phases.probe_of", lambda model, task: lambda: 7.0)
-    done = run(tmp_path / "run", solver=esp.SLR(cadence=5), probe=True)
+    monkeypatch.setattr("espalier.runs._run.probe_of", lambda model, task: lambda: 7.0)
+    done = run(tmp_path / "run", solver=esp.Constrained(solver=esp.SLR(), cadence=5), probe=True)
     losses = {e["loss"] for e in read_run(done.path).events if e["event"] == "update"}
     assert losses == {7.0}

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 import espalier as esp
+from espalier.methods import GradualFreezing
 from espalier.models import load_weights
-from espalier.runs import FreezeGradually, Quantise, SearchBits, prune_run, read_run
+from espalier.runs import Freeze, Quantise, SearchBits, read_run
 from espalier.sets import Levels
 from espalier.training import Training
-from training.problem import Points, network, plan_for, timeless, weights_of
+from training.problem import Points, network, plan_for, prune_run, timeless, weights_of
 
 
 class StopHereError(Exception):
@@ -31,19 +32,21 @@ class Stopping(Points):
 
 def run(folder, task=None, resume=False, bits=2, freeze=True, **changes):
     torch.manual_seed(0)
-    gradual = FreezeGradually(training=Training(epochs=2, lr=0.01, optimizer="sgd"), rounds=4)
+    gradual = Freeze(
+        training=Training(epochs=2, lr=0.01, optimizer="sgd"), method=GradualFreezing(rounds=4)
+    )
     phases = {
         "prune": Training(epochs=2, lr=0.01),
         "retrain": Training(epochs=1, lr=0.01),
         "quantise": Quantise(
             bits=bits,
-            solver=esp.SLR(cadence=3, settle=None),
+            method=esp.Constrained(solver=esp.SLR(), cadence=3, settle=None),
             training=Training(epochs=2, lr=0.01),
             freeze=gradual if freeze else None,
         ),
     }
     return prune_run(
-        network(), task or Points(), plan_for, esp.SLR(cadence=5, settle=None),
+        network(), task or Points(), plan_for, esp.Constrained(solver=esp.SLR(), cadence=5, settle=None),
         folder=folder, resume=resume, checkpoint_every=5, **{**phases, **changes},
     )  # fmt: skip
 
@@ -56,16 +59,16 @@ def whole(tmp_path_factory):
 def test_the_weights_are_on_the_plan_and_on_levels_and_the_figures_are_theirs(whole):
     named = dict(whole.model.named_parameters())
     assert whole.plan.contains(named)
-    found = whole.result["quantisation"]
-    assert found["bits"] == dict.fromkeys(whole.plan.names, 2)
+    found = whole.result.quantisation
+    assert found.bits == dict.fromkeys(whole.plan.names, 2)
     for name in whole.plan.names:
         k, q = Levels(2).codes(named[name])
-        assert found["steps"][name] == q
+        assert found.steps[name] == q
         assert torch.equal(k * torch.tensor(q), named[name])
     survivors = sum(int(named[name].count_nonzero()) for name in whole.plan.names)
-    assert found["data_bits"] == 2 * survivors
-    assert whole.result["quantised_bn"] == Points().evaluate(whole.model)
-    assert whole.result["epochs"] == {"prune": 2, "retrain": 1, "quantise": 2, "freeze": 2}
+    assert found.data_bits == 2 * survivors
+    assert whole.result.quantised_bn == Points().evaluate(whole.model)
+    assert whole.result.epochs == {"prune": 2, "retrain": 1, "quantise": 2, "freeze": 2}
     phases = [e["phase"] for e in read_run(whole.path).events if e["event"] == "phase"]
     assert phases == ["prune", "retrain", "quantise", "freeze"]
 
@@ -92,9 +95,11 @@ def test_without_freezing_and_without_epochs_it_projects_what_is_there(tmp_path)
     done = run(
         tmp_path / "run",
         quantise=Quantise(
-            bits={"0.weight": 3}, solver=esp.OneShot(), training=Training(epochs=0)
+            bits={"0.weight": 3},
+            method=esp.Constrained(solver=esp.OneShot()),
+            training=Training(epochs=0),
         ),
-    )  # fmt: skip
+    )
     before = network()
     load_weights(before, done.path / "pruned.safetensors")
     expected = Levels(3).project(before.get_parameter("0.weight"))
@@ -105,17 +110,18 @@ def test_without_freezing_and_without_epochs_it_projects_what_is_there(tmp_path)
 def test_searched_bits_are_found_once_and_what_was_tried_is_kept(tmp_path, monkeypatch):
     search = SearchBits(guard=0.05, high=4)
     done = run(tmp_path / "a", bits=search, freeze=False)
-    found = done.result["quantisation"]
-    assert found["search"]["met"]
-    assert found["search"]["bits"] == found["bits"]
-    assert set(found["bits"].values()) <= {1, 2, 3, 4}
+    found = done.result.quantisation
+    assert found.search["met"]
+    assert found.search["bits"] == found.bits
+    assert set(found.bits.values()) <= {1, 2, 3, 4}
     with pytest.raises(StopHereError):
         run(tmp_path / "b", bits=search, freeze=False, task=Stopping(33))
-    monkeypatch.setattr("espalier.runs._quantising.search_bits", None)  # it would be called
+    monkeypatch.setattr("espalier.runs._aims.search_bits", None)  # it would be called
     again = run(tmp_path / "b", bits=search, freeze=False, resume=True)
     assert timeless(again.result) == timeless(done.result)
     assert weights_of(again.model) == weights_of(done.model)
 
 
 def test_a_run_that_does_not_quantise_says_nothing_of_it(tmp_path):
-    assert not any("quant" in key for key in run(tmp_path / "run", quantise=None).result)
+    result = run(tmp_path / "run", quantise=None).result
+    assert (result.quantised, result.quantised_bn, result.quantisation) == (None, None, None)

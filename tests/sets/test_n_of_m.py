@@ -50,5 +50,5 @@ def test_m_that_does_not_divide_the_inputs_is_refused_with_what_does():
 
 @pytest.mark.parametrize(("n", "m"), [(0, 4), (5, 4), (-1, 2)])
 def test_what_is_no_n_of_m_is_refused(n, m):
-    with pytest.raises(RequestError, match="1 <= n <= m"):
+    with pytest.raises(RequestError, match=r"n >= 1|1 <= n <= m"):
         NOfM(n, m)

@@ -12,9 +12,9 @@ def test_a_name_alone_and_a_name_with_arguments():
     assert NOfM(2, 4).spec() == {"n_of_m": {"n": 2, "m": 4}}
 
 
-def test_sets_are_in_the_order_in_which_they_are_documented():
-    assert next(iter(NAMES)) == "unstructured"
-    assert all(cls.name == name and cls.unit and cls.__doc__ for name, cls in NAMES.items())
+def test_sets_are_listed_in_alphabetical_order_each_with_its_facts():
+    assert list(NAMES) == sorted(NAMES)
+    assert all(cls.name == name and cls.unit and cls.sentence for name, cls in NAMES.items())
 
 
 @pytest.mark.parametrize(

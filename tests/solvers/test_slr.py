@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from espalier.solvers import ADMM, SLR, Penalty, SLRReleased
-from espalier.solvers._solver import State
+from espalier.solvers import ADMM, SLR, Observed, Penalty, SLRReleased
+from espalier.solvers._slr import SLRState
 from problems import TopK, random_weights
 
 
@@ -72,7 +72,7 @@ def test_six_updates_are_the_papers_equations(seed, printed):
     state = solver.init(weights[0], constraint)
     seen = set()
     for w, loss, (z, lam, s, three, eight) in zip(weights[1:], losses[1:], expected, strict=True):
-        state, conditions = solver.update(w, state, constraint, loss)
+        state, conditions = solver.update(w, state, constraint, Observed(loss=loss))
         assert (conditions.first, conditions.second) == (three, eight)
         assert state.step == pytest.approx(s, rel=1e-12)
         torch.testing.assert_close(list(state.z.values()), z, rtol=0, atol=1e-14)
@@ -90,7 +90,7 @@ def test_the_printed_and_the_ordered_step_differ():
         solver = SLR(step=0.05, printed_steps=printed)
         state = solver.init(weights[0], TopK(5))
         for w in weights[1:]:
-            state, _ = solver.update(w, state, TopK(5), 0.0)
+            state, _ = solver.update(w, state, TopK(5), Observed(loss=0.0))
         steps.append(state.step)
     assert steps[0] != pytest.approx(steps[1], rel=1e-3)
 
@@ -109,17 +109,20 @@ def test_alpha_hardly_decays_over_a_hundred_updates():
     assert product == pytest.approx(0.89, abs=0.005)
 
 
-def run(solver, *, steps, forget=(), refuse_first=False, seed=0):
-    """Updates of a solver on weights drawn in advance; ``forget`` drops scalars before each update."""
+def run(solver, *, steps, seed=0, **changed):
+    """Updates of a solver on weights drawn in advance; ``changed`` are set in its state before each."""
     generator = torch.Generator().manual_seed(seed)
     weights = [random_weights(generator) for _ in range(steps + 1)]
     state = solver.init(weights[0], TopK(4))
     for w in weights[1:]:
-        scalars = {k: v for k, v in state.scalars.items() if k not in forget}
-        if refuse_first:  # an impossible past: whatever comes is no decrease
-            scalars |= {"loss": -1e30, "penalty_terms": 0.0}
-        state, _ = solver.update(w, replace(state, scalars=scalars), TopK(4), 0.0)
+        state, _ = solver.update(w, replace(state, **changed), TopK(4), Observed(loss=0.0))
     return state
+
+
+IMPOSSIBLE = {
+    "loss": -1e30,
+    "penalty_terms": 0.0,
+}  # a past after which whatever comes is no decrease
 
 
 def test_with_the_first_condition_refused_and_s_equal_rho_it_is_admm():
@@ -127,7 +130,7 @@ def test_with_the_first_condition_refused_and_s_equal_rho_it_is_admm():
 
     s stays ρ when the norm it would follow is forgotten.
     """
-    slr = run(SLR(rho=0.2, step=0.2), steps=5, forget=("norm",), refuse_first=True)
+    slr = run(SLR(rho=0.2, step=0.2), steps=5, norm=0.0, **IMPOSSIBLE)
     admm = run(ADMM(rho=0.2), steps=5)
     torch.testing.assert_close(slr.z, admm.z, rtol=0, atol=1e-14)
     torch.testing.assert_close(slr.multiplier, admm.multiplier, rtol=0, atol=1e-14)
@@ -141,8 +144,7 @@ def test_with_both_conditions_accepted_and_s_equal_rho_it_is_the_symmetric_admm(
     solver = SLR(rho=rho, step=rho, M=1e12)
     state = solver.init(w0, constraint)
     z0 = constraint.project(w0)
-    state = replace(state, scalars={})
-    state, conditions = solver.update(w1, state, constraint, 0.0)
+    state, conditions = solver.update(w1, state, constraint, Observed(loss=0.0))
     half = {n: rho * (w1[n] - z0[n]) for n in w1}
     z1 = constraint.project({n: w1[n] + half[n] / rho for n in w1})
     assert conditions.first
@@ -154,7 +156,7 @@ def test_with_both_conditions_accepted_and_s_equal_rho_it_is_the_symmetric_admm(
 
 
 def test_with_step_zero_it_is_the_penalty_method():
-    slr, penalty = run(SLR(step=0.0), steps=4), run(Penalty(), steps=4)
+    slr, penalty = run(SLR(), steps=4, step=0.0), run(Penalty(), steps=4)
     torch.testing.assert_close(slr.z, penalty.z, rtol=0, atol=0)
     assert all((m == 0).all() for m in slr.multiplier.values())
 
@@ -166,10 +168,10 @@ def test_a_first_violation_of_zero_leaves_the_step_as_it_was():
     open_, closed = TopK(10**6), TopK(4)
     solver = SLR(step=0.05)
     state = solver.init(w, open_)
-    state, _ = solver.update(w, state, open_, 1.0)
+    state, _ = solver.update(w, state, open_, Observed(loss=1.0))
     assert state.step == 0.05
     assert all((m == 0).all() for m in state.multiplier.values())
-    state, conditions = solver.update(random_weights(generator), state, closed, 0.5)
+    state, conditions = solver.update(random_weights(generator), state, closed, Observed(loss=0.5))
     assert conditions.second
     assert state.step > 0.01
     assert any((m != 0).any() for m in state.multiplier.values())
@@ -180,12 +182,10 @@ def test_both_refused_leaves_the_multiplier_alone():
     w = random_weights(generator)
     solver, constraint = SLR(), TopK(4)
     state = solver.init(w, constraint)
-    state, _ = solver.update(w, state, constraint, 0.0)
+    state, _ = solver.update(w, state, constraint, Observed(loss=0.0))
     z_is_exact = constraint.project({n: w[n] + state.multiplier[n] / solver.rho for n in w})
-    state = replace(
-        state, z=z_is_exact, scalars={**state.scalars, "loss": -1e30, "penalty_terms": 0.0}
-    )
-    after, conditions = solver.update(w, state, constraint, 0.0)
+    state = replace(state, z=z_is_exact, **IMPOSSIBLE)
+    after, conditions = solver.update(w, state, constraint, Observed(loss=0.0))
     assert not conditions.first  # the loss "rose"
     assert not conditions.second  # Z is already the minimiser: nothing decreased
     torch.testing.assert_close(after.multiplier, state.multiplier, rtol=0, atol=0)
@@ -197,10 +197,12 @@ def test_condition_8_holds_whenever_z_moved(seed):
     """Z^k is the exact minimiser of L(W^k, ·, Λ'), and Z^{k−1} was feasible."""
     generator = torch.Generator().manual_seed(seed)
     solver, constraint = SLR(step=0.1), TopK(3)
-    state: State = solver.init(random_weights(generator), constraint)
+    state: SLRState = solver.init(random_weights(generator), constraint)
     for _ in range(4):
         old = state.z
-        state, conditions = solver.update(random_weights(generator), state, constraint, 0.0)
+        state, conditions = solver.update(
+            random_weights(generator), state, constraint, Observed(loss=0.0)
+        )
         moved = any(not torch.equal(state.z[n], old[n]) for n in old)
         assert conditions.second == moved
 
@@ -210,7 +212,7 @@ def test_steps_keep_the_length_of_the_multipliers_move():
     state = run(SLR(rho=0.1, step=0.01, M=300), steps=30)
     generator = torch.Generator().manual_seed(0)
     g0 = [run_w - z for run_w, z in _first_violation(generator)]
-    assert state.step * state.scalars["norm"] == pytest.approx(0.01 * norm_sum(g0), rel=0.2)
+    assert state.step * state.norm == pytest.approx(0.01 * norm_sum(g0), rel=0.2)
 
 
 def _first_violation(generator):
@@ -226,13 +228,13 @@ def test_the_released_code_scales_its_pull_with_every_accepted_half_step():
     w = random_weights(generator)
     state = solver.init(w, TopK(4))
     assert all((z == 0).all() for z in state.z.values())
-    state, conditions = solver.update(w, state, TopK(4), 5.0)
+    state, conditions = solver.update(w, state, TopK(4), Observed(loss=5.0))
     assert conditions.first  # forced at k = 1
     assert not conditions.second  # CE_prev = 0 at the first check
     assert state.pull_scale == pytest.approx(1.1)
     assert state.k == 2
     torch.testing.assert_close(state.multiplier, {n: 0.01 * w[n] for n in w})  # s⁰ W, for Z⁰ = 0
-    state, conditions = solver.update(w, state, TopK(4), 6.0)
+    state, conditions = solver.update(w, state, TopK(4), Observed(loss=6.0))
     assert not conditions.first  # it compares the losses alone
 
 
@@ -244,8 +246,8 @@ def test_while_the_budget_closes_condition_8_is_asked_of_a_feasible_point():
     state = solver.init(w, TopK(7))
     narrow.moved = True
     nudged = {name: t + 0.01 for name, t in w.items()}
-    _, conditions = solver.update(nudged, state, narrow, 0.0)
+    _, conditions = solver.update(nudged, state, narrow, Observed(loss=0.0))
     assert conditions.second
     narrow.moved = False
-    _, conditions = solver.update(nudged, state, narrow, 0.0)
+    _, conditions = solver.update(nudged, state, narrow, Observed(loss=0.0))
     assert not conditions.second

@@ -86,11 +86,43 @@ def test_images_with_non_finite_logits_count_as_wrong_and_spoil_the_loss(task, t
     assert not np.isfinite(result["loss"])
 
 
-def test_the_example_and_the_calibration_inputs_are_what_the_model_sees(task, fixed):
+def test_the_example_is_the_first_training_image_as_the_model_sees_it(task):
     one = task(augment=data.crop_flip)
     assert torch.equal(one.example_input, one.train.normalise(one.train.images[:1]))
-    calibration = list(one.calibration())
-    assert len(calibration) == one.steps_per_epoch
-    first = next(one.batches(0))
-    assert torch.equal(calibration[0], first.images)
-    assert one.goal_metric in one.evaluate(fixed(torch.zeros(10, 3)))
+
+
+def test_inputs_for_calibration_are_those_of_the_first_epoch_augmented_and_in_order(task):
+    one = task(augment=data.crop_flip)
+    inputs, batches = list(one.inputs("train")), list(one.batches(0))
+    assert len(inputs) == one.steps_per_epoch
+    assert all(torch.equal(x, b.images) for x, b in zip(inputs, batches, strict=True))
+    assert [x.tolist() for x in one.inputs(limit=2)] == [x.tolist() for x in inputs[:2]]
+
+
+def test_inputs_for_proofs_are_the_test_images_in_order_and_not_augmented(task, toy):
+    one = task(test=toy(150, seed=1), augment=data.crop_flip)
+    batches = list(one.inputs("test"))
+    assert [len(x) for x in batches] == [64, 64, 22]
+    assert torch.equal(torch.cat(batches), one.test.normalise(one.test.images))
+    assert len(list(one.inputs("test", limit=2))) == 2
+
+
+def test_the_guard_is_the_accuracy_on_training_images_the_same_of_each_class(task, fixed):
+    one = task(augment=data.crop_flip)
+    logits = torch.randn(23, 3, generator=torch.Generator().manual_seed(3))
+    seen = one.train.first(9)
+    assert torch.bincount(seen.labels).tolist() == [3, 3, 3]
+    chosen = (seen.images[:, 0, 0, 0]).long()
+    by_hand = int((logits[chosen].argmax(1) == seen.labels).sum()) / 9
+    assert one.guard(9)(fixed(logits)) == by_hand
+    model = fixed(logits).train()
+    whole = one.guard()(model)
+    assert whole == int((logits.argmax(1) == one.train.labels).sum()) / 23
+    assert set(model.seen) == {(False, False, True)}
+    assert model.training
+
+
+def test_the_goal_is_a_figure_of_the_evaluation_and_the_model_has_its_classes(task, fixed):
+    one = task()
+    assert one.goal.name in one.evaluate(fixed(torch.zeros(10, 3)))
+    assert one.model_arguments == {"classes": 3}

@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch
 
 import espalier as esp
-from espalier.runs import prune_run, read_run
+from espalier.runs import read_run
 from espalier.training import Training
-from training.problem import Points, network, plan_for
+from training.problem import Points, network, plan_for, prune_run, timeless
 
 
 class Slow(Points):
@@ -30,7 +30,7 @@ class Slow(Points):
 def run(folder: Path, checkpoint_every: int) -> None:
     torch.manual_seed(0)
     prune_run(
-        network(), Slow(), plan_for, esp.SLR(cadence=5), folder=folder, resume=True,
+        network(), Slow(), plan_for, esp.Constrained(solver=esp.SLR(), cadence=5), folder=folder, resume=True,
         pretrain=Training(epochs=1, lr=0.05, optimizer="sgd", schedule="step"),
         prune=Training(epochs=2, lr=0.01, warmup=1),
         retrain=Training(epochs=1, lr=0.01, optimizer="adamw", weight_decay=0.1),
@@ -66,9 +66,8 @@ def outcome(folder: Path) -> tuple:
         for event in record.events
         if event["event"] != "resumed"
     ]
-    timeless = {k: v for k, v in record.result.items() if "seconds" not in k}
     files = [(folder / f"{name}.safetensors").read_bytes() for name in ("before", "weights")]
-    return events, timeless, files
+    return events, timeless(record.result), files
 
 
 def main() -> None:

@@ -1,11 +1,14 @@
 """A problem small enough to train hundreds of times: 64 points, a few dozen weights."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 import espalier as esp
+from espalier.runs import Planned, RunOptions, run_stages, standard_stages
+from espalier.tasks import Goal
 from espalier.training import fit
 
 
@@ -13,7 +16,8 @@ class Points:
     """Regression-like classification of 64 random points; ``evaluate`` is exact and cheap."""
 
     steps_per_epoch = 8
-    goal_metric = "accuracy"
+    goal = Goal()
+    model_arguments = {}  # noqa: RUF012
 
     def __init__(self, seed: int = 0, poison: int | None = None):
         generator = torch.Generator().manual_seed(seed)
@@ -48,8 +52,11 @@ class Points:
             "loss": nn.functional.cross_entropy(logits, self.y).item(),
         }
 
-    def calibration(self) -> Iterator[Tensor]:
-        return (batch[0] for batch in self.batches(0))
+    def inputs(self, part: str = "train", limit: int | None = None) -> Iterator[Tensor]:
+        return (batch[0] for batch in islice(self.batches(0), limit))
+
+    def guard(self, limit: int | None = None):
+        return lambda model: self.evaluate(model)["accuracy"]
 
 
 def network(batchnorm: bool = True, dropout: float = 0.2) -> nn.Module:
@@ -99,7 +106,7 @@ def pruned_fit(task=None, epochs=4, model=None, solver=None, optimizer="adam", *
     pruning = esp.Pruning(
         model,
         plan_for(model),
-        solver or esp.SLR(cadence=5, settle=None),
+        solver or esp.Constrained(solver=esp.SLR(), cadence=5, settle=None),
         optimizer,
         steps=8 * epochs or None,
     )
@@ -109,4 +116,16 @@ def pruned_fit(task=None, epochs=4, model=None, solver=None, optimizer="adam", *
 
 def timeless(result):
     """A result without what the clock says."""
-    return {k: v for k, v in result.items() if "seconds" not in k}
+    content = result.to_dict()
+    for stage in content["stages"]:
+        del stage["seconds"], stage["step_seconds"]
+    return {k: v for k, v in content.items() if "seconds" not in k}
+
+
+def prune_run(model, task, plan, method, *, folder, probe=False, resume=False, **given):
+    """The usual stages, run into a folder."""
+    kept = {k: given.pop(k) for k in ("config", "checkpoint_every", "on_event") if k in given}
+    stages = standard_stages(Planned(plan), method, **given)
+    return run_stages(
+        model, task, stages, folder, probe=probe, resume=resume, options=RunOptions(**kept)
+    )

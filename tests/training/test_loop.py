@@ -6,7 +6,7 @@ from torch import nn
 
 import espalier as esp
 from espalier.runs import RunFolder
-from espalier.training import fit, reestimate_
+from espalier.training import CALIBRATION_BATCHES, fit, reestimate_
 from training.problem import (
     Points,
     network,
@@ -41,7 +41,7 @@ def test_dense_training_is_the_loop_written_by_hand():
 def test_pruning_is_the_loop_of_the_readme():
     by_hand, task = network(), Points()
     optimizer = optimizer_for(by_hand, "adam")
-    solver = esp.SLR(cadence=5, settle=None)
+    solver = esp.Constrained(solver=esp.SLR(), cadence=5, settle=None)
     pruning = esp.Pruning(by_hand, plan_for(by_hand), solver, optimizer, steps=32)
     for epoch in range(4):
         for batch in task.batches(epoch):
@@ -124,7 +124,7 @@ def test_what_is_reported_is_what_a_cut_gives():
     assert result.hard_pruned != result.metrics
     pruning.hard_prune_()
     assert result.hard_pruned == task.evaluate(model)
-    reestimate_(model, task.calibration())
+    reestimate_(model, task.inputs("train", CALIBRATION_BATCHES))
     assert result.hard_pruned_bn == task.evaluate(model)
     assert result.hard_pruned_bn != result.hard_pruned
 
@@ -166,7 +166,11 @@ def test_clipping_bounds_the_data_gradient_and_not_the_pull():
     model = network()
     optimizer = optimizer_for(model, "adam")
     pruning = Spy(
-        model, plan_for(model), esp.SLR(rho=10.0, cadence=5, settle=None), optimizer, steps=16
+        model,
+        plan_for(model),
+        esp.Constrained(solver=esp.SLR(rho=10.0), cadence=5, settle=None),
+        optimizer,
+        steps=16,
     )
     fit(model, Points(), pruning, optimizer=optimizer, epochs=2, clip=1e-3)
     assert max(norms[::2]) <= 1e-3 * (1 + 1e-5)  # float32

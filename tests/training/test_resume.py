@@ -16,11 +16,13 @@ from espalier.training import fit
 from training.problem import Points, network, optimizer_for, plan_for, scheduler_for, weights_of
 
 SOLVERS = {
-    "slr": lambda: esp.SLR(cadence=5),
-    "slr in Adam's metric": lambda: esp.SLR(cadence=5, metric=esp.AdamMoment()),
-    "admm": lambda: esp.ADMM(cadence=3),
-    "penalty": lambda: esp.Penalty(cadence=3),
-    "gradual": lambda: esp.Gradual(cadence=4),
+    "slr": lambda: esp.Constrained(solver=esp.SLR(), cadence=5),
+    "slr in Adam's metric": lambda: esp.Constrained(
+        solver=esp.SLR(), cadence=5, metric=esp.metrics.AdamMoment()
+    ),
+    "admm": lambda: esp.Constrained(solver=esp.ADMM(), cadence=3),
+    "penalty": lambda: esp.Constrained(solver=esp.Penalty(), cadence=3),
+    "gradual": lambda: esp.Constrained(solver=esp.Gradual(), cadence=4),
 }
 
 

@@ -9,3 +9,6 @@ Keep = int | tuple[int, int]
 
 Weights = Mapping[str, Tensor]
 """Tensors by parameter name, as in ``model.named_parameters()``."""
+
+Masks = Mapping[str, Tensor]
+"""Boolean tensors by parameter name, shape of the parameter; True: it may be nonzero, or may move."""

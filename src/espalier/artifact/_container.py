@@ -28,7 +28,7 @@ MAX_HEADER = 1 << 25
 """Bytes a header may have; the kept indices of the largest models need a few million."""
 
 _MAX_DEPTH = 32
-_MAX_CONTAINERS = 1 << 18  # three a tensor, two an edit
+_MAX_CONTAINERS = 1 << 18  # three per tensor, two per edit
 _MAX_DIMENSIONS = 64
 _MAX_NAME = 512
 _LIMIT = 1 << 62
@@ -40,6 +40,8 @@ _BYTES = {
     **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 1),
     **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0"), 1),
 }
+# Strings are matched whole, so that brackets inside of them are not counted; the quantifiers are
+# possessive, so that no string makes the search go back and take quadratic time.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
@@ -159,6 +161,8 @@ def read_tensors(path: Path, header: Header, sha256: str) -> dict[str, Tensor]:
         CheckpointError: The data are not those the document was written for.
         OSError: The file cannot be read.
     """
+    # Before any of it is interpreted: the parser gets no bytes that the document does not vouch
+    # for.
     digest = hashlib.sha256()
     with path.open("rb") as file:
         file.seek(header.start)

@@ -121,6 +121,7 @@ def from_text(text: str, tensors: Mapping[str, TensorInfo]) -> Artifact:
 
 
 def _checksum(content: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> str:
+    # Over the header's tensors too: a document that is put before other tensors does not match.
     described = {name: asdict(info) for name, info in tensors.items()}
     return hashlib.sha256(_dump([content, described]).encode()).hexdigest()
 
@@ -146,6 +147,8 @@ def _edits(data: object) -> Edits:
         row = _record(row, {"module", "name", "before", "after"}, "an attribute edit")
         path = plain_name(row["module"], "an attribute edit's module")
         name = plain_name(row["name"], f"{path!r}: an attribute's name")
+        # An attribute edit ends in a setattr with names from the file, so they are words and dots
+        # alone.
         if (path and not _PATH.fullmatch(path)) or not _ATTRIBUTE.fullmatch(name):
             raise CheckpointError(f"{path!r}, {name!r}: not a plain path of a module's attribute")
         before, after = (count(row[key], f"{path}.{name}: {key}") for key in ("before", "after"))
@@ -222,6 +225,7 @@ def _mapping(value: object, where: str) -> dict[str, Any]:
 
 def _record(value: object, keys: set[str], where: str) -> dict[str, Any]:
     found = _mapping(value, where)
+    # Neither fewer nor more: what is not known cannot be checked, and is not silently dropped.
     if set(found) != keys:
         odd = sorted(set(found) ^ keys)[0]
         raise CheckpointError(f"{where}: {odd[:80]!r} is missing or not known")

@@ -5,7 +5,6 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from espalier._ground.environment import versions
 from espalier._ground.files import replacing
 from espalier.artifact._container import KEY, MAX_HEADER, TensorInfo, bounded_json
 from espalier.artifact._document import Artifact, from_text, to_text
@@ -79,7 +79,10 @@ def save(
         change=None if small is None else small.change,
         before=None if small is None else small.before,
         after=Size.of(module) if small is None else small.after,
-        provenance={"versions": _versions(), **(provenance or {})},
+        provenance={
+            "versions": {"python": platform.python_version(), **versions(*_PACKAGES)},
+            **(provenance or {}),
+        },
         weights_sha256=hashlib.sha256(data).hexdigest(),
     )
     header = _header(artifact)
@@ -98,6 +101,7 @@ def _stored(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise RequestError(
                 f"{name}: a sparse or quantised tensor cannot be saved; make it dense"
             )
+        # By the place in memory: two names may be two objects over one storage.
         same = first.setdefault(place(tensor), name)
         if same != name:
             tied[name] = same
@@ -132,6 +136,7 @@ def _header(artifact: Artifact) -> bytes:
     """The header with the document in it, which has been read back: what is written can be read."""
     try:
         text = to_text(artifact)
+        # What a reader would refuse is found out now, before the old file is replaced.
         from_text(text, artifact.tensors)
     except (TypeError, ValueError, RecursionError) as error:
         raise RequestError(f"metrics or provenance cannot be saved as JSON: {error}") from error
@@ -146,13 +151,3 @@ def _header(artifact: Artifact) -> bytes:
         raise RequestError(f"the document is too large: {len(header)} bytes, {MAX_HEADER} allowed")
     bounded_json(header, "the header")
     return header.encode() + b" " * (-len(header) % 8)  # so that the data are aligned
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -42,6 +42,9 @@ def erk(layers: Mapping[str, Layer], density: float) -> dict[str, Keep]:
     most = {name: layer.nonzeros(layer.most) for name, layer in layers.items()}
     free = dict.fromkeys(layers, 0.0)
     held: dict[str, float] = {}
+    # A tensor cannot have more weights than it has. Those that would are held dense and the rest
+    # is shared anew, which can push others over, so until none is. At least one leaves in each
+    # round.
     while free:
         rest = max(0.0, asked - sum(held.values()))
         scale = sum(sum(layers[name].shape) for name in free)
@@ -74,6 +77,8 @@ def exactly(
         movable = [
             name
             for name, size in sizes.items()
+            # A step of this size brings the sum nearer only if it is less than twice the gap; so
+            # the gap falls with every step, and the loop ends.
             if size < 2 * abs(gap) and keeps[name] != (layers[name].most if sign > 0 else 1)
         ]
         if not movable:

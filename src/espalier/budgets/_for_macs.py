@@ -44,6 +44,7 @@ def for_macs(
     keeps: dict[str, Keep] = {name: layer.least for name, layer in layers.items()}
     _check(layers, keeps, limit, fixed)
     low, high = 0.0, 1.0
+    # Half a weight of all there are; what is finer is left to the spending of single units.
     resolution = 0.5 / sum(layer.numel for layer in layers.values())
     density = high
     while high - low > resolution:
@@ -90,6 +91,8 @@ def _spend(layers: Mapping[str, Layer], keeps: dict[str, Keep], limit: int) -> d
     for name, layer in layers.items():
         if (size := layer.unit_nonzeros) is not None and layer.macs:
             costs[name] = -(-layer.macs * size // layer.numel)
+    # The dearest first: what they leave over, cheaper units can still use, not the other way
+    # round.
     for name in sorted(costs, key=costs.__getitem__, reverse=True):
         count, most = keeps[name], layers[name].most
         assert isinstance(count, int)

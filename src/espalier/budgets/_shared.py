@@ -52,6 +52,7 @@ def shared_macs(layers: Mapping[str, Layer], limit: int, *, fixed: int = 0) -> S
     for name, layer in layers.items():
         if layer.macs is None:
             raise BudgetError(f"{name}: its MACs are not known; give example_input=")
+        # Rounded up: what the units cost together is never less than the MACs they execute.
         costs[name] = max(1, -(-layer.macs * _size(layer) // layer.numel))
     floor, dense = fixed + sum(costs.values()), fixed + sum(x.macs or 0 for x in layers.values())
     if limit < floor:

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from espalier.cli._output import AsJson, console, percent, print_json
+from espalier.cli._output import AsJson, console, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from torch import Tensor, nn
+    from torch import nn
 
+    from espalier._ground.example import Example
     from espalier.compaction import Compact
     from espalier.planning import Plan
-    from espalier.tasks import Classification
+    from espalier.tasks import Task
 
-_BATCHES, _BATCH = 4, 64
+_BATCHES = 4
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 
@@ -52,11 +53,16 @@ def compact(
     ] = False,
     guard: Annotated[
         float,
-        typer.Option("--guard", min=0.0, help="How much accuracy --purify may cost, a fraction."),
+        typer.Option(
+            "--guard", min=0.0, help="How much of the goal's figure --purify may cost, in its unit."
+        ),
     ] = 0.001,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what zeros made irrelevant, prove that the rest computes the same, and save it."""
+    """Remove what zeros made irrelevant, and prove the result.
+
+    The smaller model is saved only if it computes what the masked one does.
+    """
     from espalier._ground.files import plain, write_json
     from espalier.artifact import save
     from espalier.cli._purify import purified
@@ -103,22 +109,21 @@ def compact(
     screen.print(_table(found, model, title=str(run)))
     for line in remarks(found, job.plan):
         print(line)
-    metric = job.task.goal_metric
-    if metrics[metric] is not None:
-        print(f"{metric} of the compact model: {percent(metrics[metric])}")
+    goal = job.task.goal
+    if metrics[goal.name] is not None:
+        print(f"{goal.name} of the compact model: {goal.shown(metrics[goal.name])}")
     print(f"artefact: {file} ({file.stat().st_size:,} bytes)")
     print(f"read it: espalier.load({str(file)!r}, make_model)")
     print(f"measure it: espalier measure {shlex.quote(str(run))} --latency")
 
 
-def real_batches(task: "Classification") -> "Iterator[Tensor]":
-    """The first test images, in batches, as the model sees them."""
-    for at in range(0, min(len(task.test), _BATCHES * _BATCH), _BATCH):
-        yield task.test.normalise(task.test.images[at : at + _BATCH].to(task.device))
+def real_batches(task: "Task") -> "Iterator[Example]":
+    """The first test batches, as the model sees them."""
+    return task.inputs("test", _BATCHES)
 
 
 def remarks(found: "Compact", plan: "Plan") -> list[str]:
-    """The proof, what was kept back and why, a line each; and what would help if nothing went."""
+    """The proof, what was kept back and why, one line for each; and what would help if nothing went."""
     from espalier.compaction import Edits
 
     lines = [str(found.proof)]

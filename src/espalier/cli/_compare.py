@@ -20,16 +20,16 @@ Methods = Annotated[
     str | None,
     typer.Option(
         "--methods",
-        help="slr,admm,oneshot …, and dense for training alone; by default what the recipe says.",
+        help="slr,l0,oneshot …, and dense for training alone; by default those the recipe names.",
         show_default=False,
     ),
 ]
 Seeds = Annotated[
-    int | None, typer.Option("--seeds", min=1, help="Seeds a method.", show_default=False)
+    int | None, typer.Option("--seeds", min=1, help="Seeds per method.", show_default=False)
 ]
 Published = Annotated[
     bool,
-    typer.Option("--published-cadence", help="SLR once an epoch, ADMM once in ten, as published."),
+    typer.Option("--published-cadence", help="SLR once per epoch, ADMM once in ten, as published."),
 ]
 Out = Annotated[
     Path | None,
@@ -48,16 +48,19 @@ def compare(
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run several methods on the same model, data order, epochs, cadence and seeds.
+    """Run several methods from the same start on the same data.
+
+    All have the same model, data order, epochs, cadence and seeds.
 
     Runs in that folder that have ended are not repeated; one that was stopped is resumed.
     """
-    from espalier.compare import run_comparison
+    from espalier.compare import goal_of, run_comparison
     from espalier.training import show_progress
 
     folder = out or Path("runs") / f"compare-{recipe[0].stem}"
     contest = _contest(recipe, settings or (), methods, seeds, published_cadence)
-    with resumable(shlex.join(["espalier", *sys.argv[1:]])), show_progress() as on_event:
+    progress = show_progress(goal=goal_of(contest))
+    with resumable(shlex.join(["espalier", *sys.argv[1:]])), progress as on_event:
 
         def tell(event: "Event") -> None:
             if event["event"] == "run":

@@ -47,13 +47,16 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a model as ONNX, after ONNX Runtime has computed the same."""
+    """Write a model as ONNX, checked in ONNX Runtime."""
+    from espalier._ground.example import one_tensor
     from espalier._ground.files import write_bytes
     from espalier.cli._compact import real_batches
     from espalier.export import to_onnx
 
     job, model, kind = _model(subject, run)
-    found = to_onnx(model, job.task.example_input, real_batches(job.task), batch=batch)
+    example = one_tensor(job.task.example_input, "export to ONNX")
+    real = (one_tensor(inputs, "export to ONNX") for inputs in real_batches(job.task))
+    found = to_onnx(model, example, real, batch=batch)
     file = out or (subject / "model.onnx" if subject.is_dir() else subject.with_suffix(".onnx"))
     write_bytes(file, found.data)
     if as_json:
@@ -90,4 +93,4 @@ def stored_model(artefact: Path, job: "Job") -> "nn.Module":
     without_weights = job.recipe.model_copy(
         update={"model": job.recipe.model.model_copy(update={"weights": None})}
     )
-    return load(artefact, lambda: make_model(without_weights, len(job.task.train.classes)))
+    return load(artefact, lambda: make_model(without_weights, job.task.model_arguments))

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from torch import Tensor, nn
 
-    from espalier.measure._contestants import Prepare
     from espalier.measure._latency import LatencyTable
+    from espalier.measure._runtimes import Prepare
     from espalier.recipe._running import Job
 
 _TIMED = ("torch", "onnxruntime", "openvino")
@@ -20,7 +20,7 @@ _TIMED = ("torch", "onnxruntime", "openvino")
 
 @dataclass(frozen=True, kw_only=True)
 class RunLatency:
-    """What was measured, and what is to be said of it, a line each.
+    """What was measured, and what is to be said of it, one line for each.
 
     Attributes:
         table: Seconds a call and speed-ups.
@@ -38,7 +38,7 @@ class RunLatency:
         return self.table.roofline(self.macs)
 
     def to_dict(self) -> dict[str, Any]:
-        """As ``latency.json`` has it; seconds a call."""
+        """As ``latency.json`` has it; seconds per call."""
         from espalier._ground.environment import hardware, versions
 
         return {
@@ -60,14 +60,15 @@ def run_latency(run: Path, job: "Job", masked: "nn.Module", *, with_compile: boo
         masked: Its model.
         with_compile: Under ``torch.compile`` too.
     """
+    from espalier._ground.example import one_tensor
     from espalier.errors import EspalierError
     from espalier.export import in_onnx_runtime, in_openvino
     from espalier.measure import layer_costs
-    from espalier.measure._contestants import compiled
     from espalier.measure._latency import latency
+    from espalier.measure._runtimes import compiled
     from espalier.models import load_weights
 
-    example = job.task.example_input
+    example = one_tensor(job.task.example_input, "latency")
     remarks: list[str] = []
     dense = deepcopy(masked)
     load_weights(dense, run / "before.safetensors")
@@ -124,7 +125,7 @@ def _parameters(model: "nn.Module") -> int:
 
 
 def latency_table(found: RunLatency, title: str) -> "Table":
-    """Milliseconds a call and speed-up over dense, with quartiles."""
+    """Milliseconds per call and speed-up over dense, with quartiles."""
     from rich.table import Table
 
     table = Table(title=title, caption="median (quartiles); × dense: in the same round")

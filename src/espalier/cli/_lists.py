@@ -1,46 +1,26 @@
-"""``espalier methods | models | data``: what there is, a line each."""
+"""``espalier methods | models | data``: what there is, one line for each."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from espalier._ground.registry import family
 from espalier.cli._output import AsJson, console, print_json
-
-# What the docstrings say in formulas, in words; a test asks for a line for every name.
-_METHODS = {
-    "slr": "Surrogate Lagrangian Relaxation: two guarded multiplier steps an update (IJCAI 2021)",
-    "slr_released": "SLR as its authors' code runs it, for comparison with the published numbers only",
-    "admm": "Alternating direction method of multipliers: one multiplier step an update (ECCV 2018)",
-    "penalty": "ADMM without multipliers: a quadratic pull towards the nearest point of the set",
-    "gradual": "Gradual magnitude pruning: cut a little, train on with the zeros held, cut again",
-    "oneshot": "One-shot magnitude pruning: train as ever, cut once at the end",
-}
-_METRICS = {
-    "identity": "the plain norm: the largest weights stay",
-    "adam": "the root of Adam's second moment: what the optimiser can reach most cheaply; costs nothing",
-    "fisher": "running mean of squared gradients: the rise of the loss to second order",
-    "activations": "mean square of the input that a weight multiplies (convolutions and linear layers)",
-}
-_CONTINUATIONS = {
-    "constant": "the plan's own budget from the first update on",
-    "cubic": "from dense to the plan's budget, fast at first, by the fraction `until` of the run",
-    "rounds": "in equal cuts of what remains, `rounds` of them, the last at `until`",
-}
 
 
 def methods(as_json: AsJson = False) -> None:
-    """List solvers, metrics, schedules, sets and budget rules by the names recipes give them."""
+    """List methods, sets and other choices, by their names in recipes."""
     from espalier.recipe import _methods as families
     from espalier.recipe._building import ALLOCATIONS
 
     found: dict[str, Mapping[str, str]] = {
-        "solver.method": _METHODS,
-        "solver.metric": _METRICS,
-        "solver.continuation": _CONTINUATIONS,
-        "solver.rho_schedule": _described(families.RHO_SCHEDULES),
-        "plan.set": _described(families.SETS),
+        "solver.method": _sentences(families.SOLVERS),
+        "solver.metric": _sentences(families.METRICS),
+        "solver.continuation": _sentences(families.CONTINUATIONS),
+        "solver.rho_schedule": _sentences(families.RHO_SCHEDULES),
+        "plan.set": _sentences(families.SETS),
         "plan.allocation": {n: _first_line(rule) for n, rule in ALLOCATIONS.items()},
-        "training.optimiser": _described(families.OPTIMISERS),
-        "training.schedule": _described(families.SCHEDULES),
+        "training.optimiser": _sentences(families.OPTIMISERS),
+        "training.schedule": _sentences(families.SCHEDULES),
     }
     _show(found, as_json)
 
@@ -58,7 +38,7 @@ def models(as_json: AsJson = False) -> None:
         {
             "model.name": {
                 **found,
-                "package.module:function": "your own, returning a torch.nn.Module",
+                "package.module:function": "Your own, returning a torch.nn.Module",
             }
         },
         as_json,
@@ -74,21 +54,39 @@ def data(as_json: AsJson = False) -> None:
         {
             "data.name": {
                 **found,
-                "package.module:function": "your own, returning an espalier.data.Split",
+                "package.module:function": "Your own, returning an espalier.data.Split",
             }
         },
         as_json,
     )
 
 
-def _described(members: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _first_line(member) for name, member in members.items()}
+def _sentences(sections: Mapping[str, Any]) -> dict[str, str]:
+    """By name what each is, in its own words; last, what one of your own is called."""
+    own = f"Your own, derived from {_base(sections)}"
+    return {
+        **{name: _begun(section.target.sentence) for name, section in sections.items()},
+        "package.module:Name": own,
+    }
+
+
+def _base(sections: Mapping[str, Any]) -> str:
+    base = family(next(iter(sections.values())).target)
+    return f"{base.__module__.rpartition('.')[0]}.{base.__name__}"
 
 
 def _first_line(thing: Any) -> str:
-    return (
-        (thing.__doc__ or "").strip().split("\n", 1)[0].replace("``", "").replace("\\*k", "kh, kw")
-    )
+    return _begun((thing.__doc__ or "").strip().split("\n", 1)[0].replace("``", ""))
+
+
+def _begun(sentence: str) -> str:
+    """With a capital and without a stop, whether it stands as a sentence of its own or in prose.
+
+    >>> _begun("the plain norm."), _begun("ρ grows by a factor")
+    ('The plain norm', 'ρ grows by a factor')
+    """
+    first, rest = sentence[:1], sentence[1:].removesuffix(".")
+    return (first.upper() if first.isascii() else first) + rest
 
 
 def _show(found: Mapping[str, Mapping[str, str]], as_json: bool) -> None:

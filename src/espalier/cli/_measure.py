@@ -29,7 +29,10 @@ def measure(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Count weights under every convention, multiply-accumulates and bytes; or time a run."""
+    """Count weights, multiply-accumulates and bytes; or time a run.
+
+    Weights are counted under every convention.
+    """
     from espalier._ground.files import write_json
     from espalier.cli._latency import latency_table, run_latency
     from espalier.errors import RequestError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from espalier.cli._output import AsJson, console, percent, print_json
+from espalier.cli._output import AsJson, console, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,10 @@ def pack(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the weights in as few bytes as they need, and prove that they come back bit for bit."""
+    """Write the weights in as few bytes as they need.
+
+    They are read back and compared, bit for bit.
+    """
     from espalier import artifact, packing
     from espalier.errors import RunError
     from espalier.recipe._running import reopened
@@ -75,10 +78,9 @@ def pack(
             "before compaction, at 4 bytes each"
         )
     print(f"round trip: {len(back)} tensors unpacked, each bit for bit the same")
-    if job is not None and metrics[job.task.goal_metric] is not None:
-        print(
-            f"{job.task.goal_metric} of the unpacked model: {percent(metrics[job.task.goal_metric])}"
-        )
+    goal = None if job is None else job.task.goal
+    if goal is not None and metrics[goal.name] is not None:
+        print(f"{goal.name} of the unpacked model: {goal.shown(metrics[goal.name])}")
     print(f"packed: {file} ({found.file_bytes:,} bytes)")
     print(f"read it: espalier.unpack({str(file)!r})")
 
@@ -162,7 +164,7 @@ def _totals(found: "Packing") -> list[str]:
     lines = [
         f"{found.file_bytes:,} bytes: weights {_size(weights)}, biases and the rest {_size(others)}, "
         f"header {_size(found.header_bits)}, filling {_size(found.filling_bits)}",
-        f"{found.ratio:,.1f}× smaller than 4 bytes a parameter; weights alone, header and biases left "
+        f"{found.ratio:,.1f}× smaller than 4 bytes per parameter; weights alone, header and biases left "
         f"out: {found.weights_ratio:,.1f}×",
         f"counted as papers do, on weights: {found.data_ratio:,.1f}× data alone, "
         f"{found.paper_ratio:,.1f}× with a relative index of the best width",

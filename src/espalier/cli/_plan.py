@@ -4,7 +4,11 @@ from espalier.cli._output import AsJson, RecipeFile, Settings, console, print_js
 
 
 def plan(recipe: RecipeFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Say what would be pruned, what would be left and who can use it; nothing is trained."""
+    """Say what would be pruned and what it saves; nothing is trained.
+
+    Which parameters, how much of each, what is left under every counting convention, and which runtime can
+    use it.
+    """
     from espalier.recipe import load
     from espalier.recipe._running import Job
 

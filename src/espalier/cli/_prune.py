@@ -1,9 +1,8 @@
 """``espalier prune``: one run of a recipe."""
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,10 +10,13 @@ from espalier.cli._output import (
     AsJson,
     RecipeFile,
     Settings,
-    percent,
     print_json,
     resumable,
 )
+
+if TYPE_CHECKING:
+    from espalier.runs._result import Quantised, Result
+    from espalier.tasks import Goal
 
 CONVENTION = "conv_fc_weights"
 """In which compression is stated: weights of convolutions and linear layers, biases left out."""
@@ -34,31 +36,30 @@ def prune(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the weights onto the plan, cut, retrain if asked, and say what came of it."""
+    """Train the weights onto the plan, cut, and say what came of it.
+
+    Pretraining, retraining and quantisation, or a list of stages, are run as the recipe says.
+    """
     from espalier.recipe import load
     from espalier.recipe._running import Job, run
     from espalier.training import show_progress
 
     folder = out or Path("runs") / recipe.stem
     job = Job.prepare(*load(recipe, settings or ()))
-    with resumable(_command(recipe, settings or [], folder)), show_progress() as on_event:
+    progress = show_progress(goal=job.task.goal)
+    with resumable(_command(recipe, settings or [], folder)), progress as on_event:
         done = run(job, folder, resume=resume, on_event=on_event)
     if as_json:
-        print_json({"run": str(folder), **done.result})
+        print_json({"run": str(folder), **done.result.to_dict()})
     else:
-        print(summary(done.result, job.task.goal_metric))
+        print(summary(done.result, job.task.goal))
         print(f"run folder: {folder}")
         print(f"write the report: espalier report {shlex.quote(str(folder))}")
 
 
-def summary(result: Mapping[str, Any], metric: str) -> str:
-    """What a run ended with, for a reader.
-
-    Args:
-        result: ``result.json``.
-        metric: The one to show.
-    """
-    lines = [f"{result['outcome'].replace('_', ' ')}: {result['sentence']}"]
+def summary(result: "Result", goal: "Goal") -> str:
+    """What a run ended with, for a reader."""
+    lines = [f"{result.outcome.replace('_', ' ')}: {result.sentence}"]
     for stage, words in (
         ("dense", "dense"),
         ("hard_pruned", "hard-pruned"),
@@ -67,25 +68,25 @@ def summary(result: Mapping[str, Any], metric: str) -> str:
         ("quantised", "quantised"),
         ("quantised_bn", "quantised, BatchNorm re-estimated"),
     ):
-        if result.get(stage):
-            lines.append(f"{metric}, {words}: {percent(result[stage][metric])}")
-    count = result["counts"][CONVENTION]
-    ratio = count["compression"]
-    shown = "everything is gone" if ratio is None else f"{ratio:.1f}×"
+        figure = result.figure(stage)
+        if figure is not None:
+            lines.append(f"{goal.name}, {words}: {goal.shown(figure)}")
+    count = result.counts[CONVENTION]
+    shown = "everything is gone" if count.compression is None else f"{count.compression:.1f}×"
     lines.append(
-        f"compression: {shown} ({count['nonzero']:,} of {count['total']:,} weights of convolutions and "
+        f"compression: {shown} ({count.nonzero:,} of {count.total:,} weights of convolutions and "
         f"linear layers are left: the convention {CONVENTION})"
     )
-    if result.get("quantisation"):
-        lines.append(_bits(result["quantisation"]))
+    if result.quantisation is not None:
+        lines.append(_bits(result.quantisation))
     return "\n".join(lines)
 
 
-def _bits(found: Mapping[str, Any]) -> str:
+def _bits(found: "Quantised") -> str:
     """How many bits the weights have, and what their values take."""
-    each = ", ".join(f"{name} {bits}" for name, bits in found["bits"].items())
-    size = found["data_bits"] / 8
-    return f"bits a weight: {each}; the values take {size:,.0f} bytes, indices not counted"
+    each = ", ".join(f"{name} {bits}" for name, bits in found.bits.items())
+    size = found.data_bits / 8
+    return f"bits per weight: {each}; the values take {size:,.0f} bytes, indices not counted"
 
 
 def _command(recipe: Path, settings: list[str], folder: Path) -> str:

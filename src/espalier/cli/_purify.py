@@ -1,18 +1,17 @@
-"""Purification of a run's model: the guard looks at training images, never at the test set."""
+"""Purification of a run's model: the guard looks at training data, never at the test set."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from espalier.cli._output import percent
 
 if TYPE_CHECKING:
     from torch import nn
 
     from espalier.compaction import Purified
     from espalier.recipe._running import Job
+    from espalier.tasks import Goal
 
-IMAGES = 10_000
-"""Training images that the guard looks at, at most: as many of every class."""
+SAMPLES = 10_000
+"""Training samples that the guard looks at, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,26 +20,26 @@ class RunPurified:
 
     Attributes:
         found: What was done.
-        images: How many training images the guard looked at.
-        metric: The name of the score.
-        test: The metric on the test set before and after, a fraction.
+        goal: The figure that the guard looked at, on at most ``SAMPLES`` training samples.
+        test: That figure on the test set, before and after.
     """
 
     found: "Purified"
-    images: int
-    metric: str
+    goal: "Goal"
     test: tuple[float, float]
 
     def remarks(self) -> list[str]:
-        """What it cost and where the thresholds ended, a line each."""
-        found, at = self.found, self.found.thresholds
+        """What it cost and where the thresholds ended, one line for each."""
+        found, at, goal = self.found, self.found.thresholds, self.goal
+        before, after = (_signed(goal, score) for score in (found.score_before, found.score_after))
         return [
-            f"guard: {self.metric} on {self.images:,} training images, without augmentation, "
-            f"{percent(found.score_before)} before and {percent(found.score_after)} after "
-            f"(may fall by {percent(found.max_drop)}; {found.evaluations} models evaluated)",
+            f"guard: {goal.name} on up to {SAMPLES:,} training samples, without augmentation, "
+            f"{goal.shown(before)} before and {goal.shown(after)} after "
+            f"(may get worse by {goal.shown(found.max_drop)}; {found.evaluations} models evaluated)",
             f"thresholds: column {at.column:.3g}, energy {at.energy:.3g}, filter {at.filter:.3g} × the "
             f"layer's mean, and at most {at.fraction:.0%} of a channel's columns left",
-            f"test set: {self.metric} {percent(self.test[0])} before and {percent(self.test[1])} after",
+            f"test set: {goal.name} {goal.shown(self.test[0])} before and "
+            f"{goal.shown(self.test[1])} after",
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,31 +47,31 @@ class RunPurified:
         before, after = self.test
         return {
             **self.found.to_dict(),
-            "metric": self.metric,
-            "training_images": self.images,
+            "metric": self.goal.name,
+            "training_samples_at_most": SAMPLES,
             "test": {"before": before, "after": after},
         }
 
 
 def purified(job: "Job", model: "nn.Module", guard: float) -> RunPurified:
-    """Purify a run's model under a guard on its training images.
+    """Purify a run's model under a guard on its training data.
 
     Args:
         job: Of the run.
         model: Its model; not modified.
-        guard: How much the task's metric may fall.
+        guard: How much worse the goal's figure may get, in its unit.
     """
     from espalier.compaction import purify
-    from espalier.tasks import Classification
 
-    task = job.task
-    seen = task.train.first(IMAGES)
-    judge = Classification(
-        task.train, seen, task.batch_size, task.seed, device=task.device, loss_fn=task.loss_fn
-    )
-    metric = task.goal_metric
+    task, goal = job.task, job.task.goal
+    figure = task.guard(SAMPLES)
     found = purify(
-        model, task.example_input, lambda one: judge.evaluate(one)[metric], max_drop=guard
+        model, task.example_input, lambda one: _signed(goal, figure(one)), max_drop=guard
     )
-    test = (task.evaluate(model)[metric], task.evaluate(found.model)[metric])
-    return RunPurified(found=found, images=len(seen), metric=metric, test=test)
+    test = (task.evaluate(model)[goal.name], task.evaluate(found.model)[goal.name])
+    return RunPurified(found=found, goal=goal, test=test)
+
+
+def _signed(goal: "Goal", figure: float) -> float:
+    """Purification keeps a score high: a figure that should be low enters it negated, and back."""
+    return figure if goal.higher_is_better else -figure

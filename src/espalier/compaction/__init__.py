@@ -8,6 +8,7 @@ copy (:mod:`~espalier.compaction._remove`) and compares the two (:mod:`~espalier
 from espalier.compaction._compact import Compact as Compact
 from espalier.compaction._compact import Size as Size
 from espalier.compaction._compact import compact as compact
+from espalier.compaction._dead import remove_unused_paths as remove_unused_paths
 from espalier.compaction._edits import AttributeEdit as AttributeEdit
 from espalier.compaction._edits import ColumnEdit as ColumnEdit
 from espalier.compaction._edits import Edits as Edits
@@ -20,4 +21,3 @@ from espalier.compaction._purification import weak_as_empty as weak_as_empty
 from espalier.compaction._purify import Purified as Purified
 from espalier.compaction._purify import purify as purify
 from espalier.compaction._remove import apply_edits as apply_edits
-from espalier.compaction._unused import remove_unused_paths as remove_unused_paths

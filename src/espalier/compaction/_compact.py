@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
+from espalier._ground.example import Example
 from espalier.compaction._columns import crops
 from espalier.compaction._dead import find_dead, fold_, folds, zero_but_frozen
 from espalier.compaction._edits import Edits
@@ -17,7 +18,7 @@ from espalier.compaction._settle import Prepare, Prove, Settled, settle
 from espalier.errors import RequestError
 from espalier.graph._groups import ChannelGraph
 from espalier.graph._labels import Ids
-from espalier.graph._trace import Example, channel_graph
+from espalier.graph._trace import channel_graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,7 @@ def compact(
     if not 0 <= gather <= 1:
         raise RequestError(f"gather={gather}; give a fraction, 0 to 1")
     graph = channel_graph(model, example_input) if graph is None else graph
+    # A list, since an iterator would be used up by the first of several proofs.
     real = list(batches or ())
     masked, change = model, None
     dead = find_dead(graph, model)
@@ -132,6 +134,8 @@ def compact(
         masked = copy.deepcopy(model)
         graph.zero_(masked, dead.constant.tolist(), consumers=False)
         change = compare(model, masked, example_input, real, tolerance=tolerance)
+        # The constants are zero now, so more is dead; and the proof is against the model so
+        # changed.
         dead = find_dead(graph, masked)
 
     def prepare(gone: Ids) -> nn.Module:
@@ -145,6 +149,8 @@ def compact(
     def prove(small: nn.Module) -> Proof:
         return compare(masked, small, example_input, real, tolerance=tolerance)
 
+    # A model that draws at random differs from itself: its proof would fail for that alone, or
+    # hold by luck.
     itself = compare(masked, masked, example_input, tolerance=tolerance, random_batches=1)
     if not itself.holds:
         raise RequestError(
@@ -173,6 +179,7 @@ def _laid_out(
     found: Settled, gather: float, prepare: Prepare, prove: Prove, example: Example
 ) -> Settled:
     """Kernels cut to their live positions, then columns left out, each step if the proof holds."""
+    # Kernels before columns: a column is numbered by its place in the cropped kernel.
     slices = (*found.edits.slices, *crops(found.model))
     found = _edited(found, replace(found.edits, slices=slices), prepare, prove, example)
     columns = columns_to_gather(found.model, gather)

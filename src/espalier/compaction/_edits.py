@@ -149,6 +149,7 @@ def _check(name: str, what: str, keep: tuple[int, ...], size: int) -> None:
 def slice_edits(graph: ChannelGraph, gone: Ids) -> tuple[SliceEdit, ...]:
     """The edits that remove the classes ``gone``."""
     edits = []
+    # Sorted, so that the order of the edits is not that of the walk.
     for (name, axis), ids in sorted(graph.classes.items()):
         alive = ~np.isin(ids, gone)
         if not alive.all():

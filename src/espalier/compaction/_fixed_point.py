@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from espalier.compaction._dead import remove_unused_paths_
 from espalier.compaction._purification import (
     Emptiness,
     Reading,
@@ -17,7 +18,6 @@ from espalier.compaction._purification import (
     live_mean,
     weak_as_empty,
 )
-from espalier.compaction._unused import remove_unused_paths_
 from espalier.errors import UnknownNameError, nearest
 from espalier.graph._groups import Axis, ChannelGraph
 from espalier.graph._labels import Ids
@@ -79,7 +79,7 @@ def purified(
     One pass: in every weight the weak columns (reading A) and the weak channels are set to zero;
     every class of coupled channels whose filters are *all* weak goes, with its biases and
     BatchNorm constants, and all that reads it; then what nothing reads any more
-    (:mod:`~espalier.compaction._unused`), so that a class goes when *all* its reads are weak.
+    (:func:`~espalier.compaction.remove_unused_paths`), so that a class goes when *all* its reads are weak.
 
     On a chain a class is filter j of layer i − 1 and channel j of layer i: one filter and one read,
     so these are the two halves of Algorithm 1. In a residual stage a weak channel of one layer is
@@ -151,6 +151,7 @@ def _unwritten(tensors: Mapping[str, Tensor], layers: Layers, threshold: float) 
         written.append(ids[~below])
         weak.append(ids[below])
     frozen = np.fromiter(graph.frozen, dtype=np.int64, count=len(graph.frozen))
+    # One filter that is not weak, in any layer of a stage, keeps the class in all of them.
     found = np.setdiff1d(np.concatenate(weak), np.concatenate(written))
     return np.setdiff1d(found[found >= 0], frozen)
 

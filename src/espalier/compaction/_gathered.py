@@ -34,6 +34,10 @@ class GatheredConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Gather, then convolve."""
         x = F.pad(input, self.border) if any(self.border) else input
+        # For kernel position (a, b) the strided slice that begins at its dilated offset holds,
+        # output by output, the input that this position multiplies. All slices are of one size, so
+        # they can be laid behind one another and one 1×1 convolution sums over positions and
+        # channels at once.
         (down, right), (k, m), (d, e) = self.jump, self.window, self.step
         high, wide = x.shape[-2] - d * (k - 1), x.shape[-1] - e * (m - 1)
         maps, at = [], 0
@@ -109,6 +113,8 @@ def gather_(model: nn.Module, edit: ColumnEdit) -> None:
     live = weight.detach().flatten(1)[:, torch.tensor(order, device=weight.device)]
     module.weight = nn.Parameter(live[:, :, None, None].contiguous(), weight.requires_grad)
     module.register_buffer("channels", channels.to(weight.device), persistent=False)
+    # The columns are in the order of their positions, so equal places are neighbours, and how many
+    # there are says which columns they are.
     vars(module).update(
         border=tuple(border),
         window=(kernel, width),

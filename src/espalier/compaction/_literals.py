@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from espalier._ground.example import Example, arguments
 from espalier._ground.modes import evaluating
 from espalier.compaction._edits import AttributeEdit
 from espalier.graph._groups import ChannelGraph, Place
 from espalier.graph._labels import Ids
-from espalier.graph._trace import Example, arguments
 
+# A number is edited only if its name says that it is a width: a kernel of 8 beside 8 heads is not.
 _SIZE = re.compile(r"head|dim|chan|width|size|feat|embed|hidden|inner|group|plane|filter|^n[fx]$")
 _PADDED = re.compile(r"pad|before|after|front|back|left|right|lead|trail")
 _OTHER = re.compile(r"kernel|stride|pad|dilat|window|shift|patch|drop|max|min|batch|input_res|grid")
@@ -50,6 +51,7 @@ def attribute_edits(
         count = tries.get(type(model.get_submodule(path)))
         if count is None or not names:
             continue
+        # Try 0 changes all of them, try i the i-th alone.
         alone = count > 0 and len(names) > 1
         for name in names[count - 1 : count] if alone else names:
             edit = AttributeEdit(module=path, name=name, before=before, after=after)
@@ -102,6 +104,7 @@ def _integers(model: nn.Module, path: str) -> dict[str, int]:
     module = model.get_submodule(path)
     if isinstance(module, nn.modules.conv._ConvNd):
         return {}  # its numbers follow its weight
+    # Not isinstance: True and False are integers too, and no sizes.
     return {n: v for n, v in vars(module).items() if type(v) is int}
 
 
@@ -124,6 +127,7 @@ def failing_module(model: nn.Module, example: Example) -> tuple[str, str] | None
         with evaluating(model), torch.no_grad():
             model(*positional, **named)
     except Exception as error:  # whatever the model's own code raises on other sizes
+        # A module that raises is never left, so what is on top of the stack is the innermost.
         first = (str(error).strip().splitlines() or [""])[0]
         return (stack[-1] if stack else ""), f"{type(error).__name__}: {first}"
     finally:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from espalier._ground.example import Example, arguments
 from espalier._ground.modes import evaluating
-from espalier.graph._trace import Example, arguments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +84,7 @@ def compare(
             if a.numel() == 0:
                 continue
             gap = (a.double() - b.double()).abs().max().item()
+            # NaN is unequal to itself; max() below would pass it over in silence.
             if not gap == gap or gap == float("inf"):
                 mismatch = "an output is not finite"
             difference, scale = max(difference, gap), max(scale, a.double().abs().max().item())
@@ -113,6 +114,8 @@ def _like(
             return fresh.to(tensor.device, tensor.dtype)
         if tensor.dtype == torch.bool or tensor.numel() == 0:
             return tensor
+        # Integers are usually indices: beyond the range of the example they may lie outside a
+        # table.
         low, high = int(tensor.min()), int(tensor.max())
         fresh = torch.randint(low, high + 1, tensor.shape, generator=generator)
         return fresh.to(tensor.device, tensor.dtype)

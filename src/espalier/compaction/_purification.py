@@ -105,6 +105,7 @@ def weak_alone(energies: Tensor, channel: Tensor, threshold: float) -> Emptiness
 
 
 def _mean(energies: Tensor, channel: Tensor, counted: Tensor, stays: Tensor) -> Emptiness:
+    # δ counts all columns of a channel, whichever of them are summed: both readings divide by it.
     delta = torch.bincount(channel).double()
     weighed = torch.where(counted, energies.double(), 0.0)
     return Emptiness(

@@ -11,12 +11,13 @@ import torch
 from rich.table import Table
 from torch import nn
 
+from espalier._ground.example import Example
 from espalier._ground.modes import evaluating
 from espalier.compaction._fixed_point import Layers, judged, purified
 from espalier.compaction._purification import Reading, Thresholds, weak_as_empty
 from espalier.errors import RequestError
 from espalier.graph._groups import ChannelGraph
-from espalier.graph._trace import Example, channel_graph
+from espalier.graph._trace import channel_graph
 from espalier.measure import SparsityReport, counts
 
 Evaluate = Callable[[nn.Module], float]
@@ -142,6 +143,9 @@ def purify(
     if best is None:
         return guard.untouched()
     for moving in (_ORDER, *((name,) for name in _ORDER)):
+        # Invariant: ``low`` was evaluated and keeps the guard; ``high`` does not, or is past the
+        # ceiling. All four move together first, so that none takes all that the guard allows
+        # before the others.
         low, high = max(levels[name] for name in moving), _STEPS + 1
         while high - low > 1:
             middle = (low + high) // 2
@@ -200,6 +204,8 @@ class _Guard:
         )
 
     def _score(self, model: nn.Module) -> float:
+        # By its bits: neighbouring thresholds often give the same model, and evaluating is what
+        # costs.
         key = _fingerprint(model)
         if key not in self._scores:
             with evaluating(model), torch.no_grad():

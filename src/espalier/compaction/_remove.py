@@ -139,6 +139,7 @@ def _convolution(module: nn.modules.conv._ConvNd, weight: Kept) -> None:
     reads, writes = (0, 1) if module.transposed else (1, 0)
     if module.groups > 1 and 0 in weight:
         module.groups = _groups(module.groups, weight[0])
+    # The groups come first: in_channels is counted from what a group reads.
     shape = module.weight.shape
     module.in_channels = int(shape[reads]) * (1 if module.transposed else module.groups)
     module.out_channels = int(shape[writes]) * (module.groups if module.transposed else 1)

@@ -3,7 +3,7 @@
 from espalier._ground.interval import Interval, interval
 from espalier.compare._contest import Contestant, contestants
 from espalier.compare._result import ComparisonResult, Row
-from espalier.compare._running import run_comparison
+from espalier.compare._running import goal_of, run_comparison
 
 __all__ = [
     "ComparisonResult",
@@ -11,6 +11,7 @@ __all__ = [
     "Interval",
     "Row",
     "contestants",
+    "goal_of",
     "interval",
     "run_comparison",
 ]

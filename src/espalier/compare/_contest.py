@@ -2,22 +2,16 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from espalier._ground.registry import is_reference
 from espalier.errors import RecipeError, UnknownNameError, nearest
 from espalier.recipe import SOLVERS, Recipe, validate
+from espalier.solvers import Constant, Gradual, Solver
 
 DENSE = "dense"
 """The method that prunes nothing: the same epochs of the same training."""
-
-PUBLISHED = {"slr": "epoch", "slr_released": "epoch", "admm": "10 epochs"}
-"""The cadences of the SLR paper's comparison."""
-
-_CARRIED: Mapping[str, frozenset[str]] = {
-    "oneshot": frozenset({"cadence"}),  # it cuts at the end, whatever the budget did before
-    "gradual": frozenset({"cadence", "continuation", "metric", "settle"}),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +37,7 @@ class Contestant:
     @property
     def folder(self) -> str:
         """The name of its run folder."""
-        return f"{self.label}-seed{self.seed}"
+        return f"{self.label.replace(':', '.')}-seed{self.seed}"
 
 
 def contestants(
@@ -69,7 +63,7 @@ def contestants(
         methods: Labels of ``compare.methods``, names of solvers, or ``dense``; by default those of
             ``compare.methods``, and without it the recipe's own solver.
         seeds: How many, counting up from ``training.seed``; by default ``compare.seeds``.
-        published_cadence: SLR once an epoch, ADMM once in ten.
+        published_cadence: Each as often as its paper updates: SLR once per epoch, ADMM once in ten.
         prefix: Put the recipe's name before each label, where several recipes are compared.
 
     Raises:
@@ -87,7 +81,7 @@ def contestants(
     for label in asked:
         said = dict(own.get(label, {}))
         method = str(said.pop("method", label))
-        if method not in SOLVERS and method != DENSE:
+        if method not in SOLVERS and method != DENSE and not is_reference(method):
             hint = nearest(method, {*SOLVERS, *own, DENSE})
             raise UnknownNameError(f"no method {method!r}; {hint}")
         if method == DENSE and said:
@@ -115,17 +109,31 @@ def _settings(
     if method == DENSE:
         return {}
     base = recipe.solver.model_dump(mode="json")
-    given = {*recipe.solver.model_fields_set, "cadence"} - {"method"}
-    if base["method"] == method:
-        carried = given
-    else:
-        carried = given & set(SOLVERS[method].model_fields) & _CARRIED.get(method, frozenset(given))
+    section = SOLVERS.of(method)
+    # The cadence is every method's to share, even where the recipe leaves it to its default.
+    given = {*recipe.solver.model_fields_set, "cadence"} & set(base) - {"method"}
+    carried = given if base["method"] == method else given & _shared(section.target)
     settings = {key: base[key] for key in sorted(carried)}
-    if method == "gradual" and settings.get("continuation", {}).get("method") == "constant":
+    opening = settings.get("continuation", {}).get("method")
+    if issubclass(section.target, Gradual) and opening == Constant.name:
         del settings["continuation"]  # without a schedule of the budget it would not be gradual
-    if published_cadence:
-        settings["cadence"] = PUBLISHED.get(method, settings["cadence"])
+    published = section.target.published_cadence
+    if published_cadence and published and "cadence" in section.model_fields:
+        settings["cadence"] = published
+    if "opening" in said:
+        settings.pop("continuation", None)  # two words for one thing
     return {**settings, **said}
+
+
+def _shared(target: type[Any]) -> set[str]:
+    """The settings of another method that mean the same to this one.
+
+    Those around a solver which it says it takes, and parameters of its own of the same name, such as ρ. A
+    method that is no solver takes what it declares in ``takes``, and nothing by coincidence of names.
+    """
+    takes = set(getattr(target, "takes", ()))  # a procedure of several stages has none
+    own = {field.name for field in fields(target)}
+    return takes | own if issubclass(target, Solver) else takes & own
 
 
 def _content(
@@ -133,6 +141,7 @@ def _content(
 ) -> dict[str, Any]:
     data = copy.deepcopy(dict(content))
     data.pop("compare", None)
+    data.pop("method", None)  # the other word for ``solver``, which is set below
     data["training"] = {**data["training"], "seed": seed}
     if method == DENSE:
         data["solver"] = {"method": "oneshot"}

@@ -1,7 +1,7 @@
-"""What a comparison found: a row a method, as a table, as JSON."""
+"""What a comparison found: one row per method, as a table, as JSON."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ from rich.table import Table
 
 from espalier._ground.interval import Interval, interval
 from espalier.compare._contest import DENSE, Contestant
+from espalier.runs import Result
+from espalier.tasks import Goal
 
 CONVENTION = "conv_fc_weights"
 STAGES = ("dense", "hard_pruned", "hard_pruned_bn", "retrained")
@@ -24,10 +26,11 @@ class Row:
         settings: Given beyond the method's defaults.
         seeds: In order.
         metrics: By stage (``dense`` at the start of pruning, ``hard_pruned`` before any retraining,
-            ``hard_pruned_bn`` with BatchNorm re-estimated, ``retrained``) the goal metric; None where
+            ``hard_pruned_bn`` with BatchNorm re-estimated, ``retrained``) the goal's figure; None where
             there was no such stage.
         compression: In the convention ``conv_fc_weights``.
-        seconds: Wall-clock time of the pruning phase.
+        epochs: Of pruning, rounds and all; pretraining and retraining not counted.
+        seconds: Wall-clock time of them.
         overhead: Step time over that of dense training; None where there is nothing to add.
     """
 
@@ -37,22 +40,30 @@ class Row:
     seeds: tuple[int, ...]
     metrics: Mapping[str, Interval | None]
     compression: float | None
+    epochs: int
     seconds: Interval | None
     overhead: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonResult:
-    """All rows, and where the runs are."""
+    """All rows, and where the runs are.
 
-    metric: str
+    Attributes:
+        goal: The figure that the methods are judged by.
+        rows: A row a method.
+        runs: The run folders.
+    """
+
+    goal: Goal
     rows: tuple[Row, ...]
     runs: tuple[Path, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """As ``compare.json`` has it."""
         return {
-            "metric": self.metric,
+            "metric": self.goal.name,
+            "goal": asdict(self.goal),
             "convention": CONVENTION,
             "interval": "Student t, 95 %, over seeds",
             "rows": [{**asdict(row), "settings": dict(row.settings), "seeds": list(row.seeds)} for row in self.rows],
@@ -63,7 +74,7 @@ class ComparisonResult:
         """For a terminal."""
         seeds = max((len(row.seeds) for row in self.rows), default=0)
         many = f"mean over {seeds} seeds ± 95 % interval" if seeds > 1 else "one seed"
-        table = Table(title=f"{self.metric} in %, {many}", title_justify="left")
+        table = Table(title=f"{_named(self.goal)}, {many}", title_justify="left")
         shown = [s for s in STAGES if any(row.metrics.get(s) for row in self.rows)]
         heads = {"dense": "at the start", "hard_pruned": "cut, no retraining",
                  "hard_pruned_bn": "cut, BatchNorm re-est.", "retrained": "retrained, zeros held"}  # fmt: skip
@@ -71,14 +82,16 @@ class ComparisonResult:
         table.add_column("left", justify="right")
         for stage in shown:
             table.add_column(heads[stage], justify="right")
+        table.add_column("epochs", justify="right")
         table.add_column("seconds", justify="right")
         table.add_column("step / dense", justify="right")
         for row in self.rows:
             table.add_row(
                 row.label,
                 "–" if row.compression is None else f"1/{row.compression:.1f}",
-                *(_cell(row.metrics.get(stage), 100.0, 2) for stage in shown),
-                _cell(row.seconds, 1.0, 1),
+                *(_figure(row.metrics.get(stage), self.goal) for stage in shown),
+                str(row.epochs),
+                _cell(row.seconds, "{:.1f}".format),
                 "–" if row.overhead is None else f"{row.overhead:.3f}×",
             )
         return table
@@ -95,19 +108,19 @@ class ComparisonResult:
 
 def rows_of(
     contest: Sequence[Contestant],
-    results: Sequence[Mapping[str, Any]],
-    metric: str,
+    results: Sequence[Result],
+    goal: Goal,
     overheads: Mapping[str, float],
 ) -> tuple[Row, ...]:
     """A row a label, in the order in which the labels came.
 
     Args:
         contest: Who competed.
-        results: ``result.json`` of each.
-        metric: The goal metric.
+        results: Of each.
+        goal: Whose figure to take of each.
         overheads: By label.
     """
-    together: dict[str, list[tuple[Contestant, Mapping[str, Any]]]] = {}
+    together: dict[str, list[tuple[Contestant, Result]]] = {}
     for contestant, result in zip(contest, results, strict=True):
         together.setdefault(contestant.label, []).append((contestant, result))
     rows = []
@@ -120,25 +133,48 @@ def rows_of(
                 method=first.method,
                 settings=first.settings,
                 seeds=tuple(contestant.seed for contestant, _ in members),
-                metrics={stage: _over([r.get(stage) for r in own], metric) for stage in STAGES},
-                compression=one["counts"][CONVENTION]["compression"],
-                seconds=interval([r["seconds"]["prune"] for r in own]),
+                metrics={s: _over([_at(r, s, goal) for r in own]) for s in STAGES},
+                compression=one.counts[CONVENTION].compression,
+                epochs=one.pruning_epochs,
+                seconds=_over([r.pruning_seconds for r in own]),
                 overhead=overheads.get(label),
             )
         )
     return tuple(rows)
 
 
-def _over(metrics: Sequence[Mapping[str, float] | None], metric: str) -> Interval | None:
-    known = [figures[metric] for figures in metrics if figures and figures.get(metric) is not None]
-    return interval(known)
+def _over(figures: Sequence[float | None]) -> Interval | None:
+    return interval([figure for figure in figures if figure is not None])
 
 
-def _cell(value: Interval | None, scale: float, digits: int) -> str:
+def _at(result: Result, stage: str, goal: Goal) -> float | None:
+    """The goal's figure, whatever the run itself was judged by: one table shows one figure."""
+    return (getattr(result, stage) or {}).get(goal.name)
+
+
+def _named(goal: Goal) -> str:
+    """What the table's figures are.
+
+    >>> _named(Goal()), _named(Goal(name="wrong", unit="errors", higher_is_better=False))
+    ('accuracy in %', 'wrong in errors, lower is better')
+    """
+    unit = "%" if goal.unit == "fraction" else goal.unit
+    lower = "" if goal.higher_is_better else ", lower is better"
+    return goal.name + f" in {unit}" * bool(unit) + lower
+
+
+def _figure(value: Interval | None, goal: Goal) -> str:
+    """A cell without its unit, which the title names."""
+    if goal.unit == "fraction":
+        return _cell(value, lambda part: f"{100.0 * part:.2f}")
+    return _cell(value, replace(goal, unit="").shown)
+
+
+def _cell(value: Interval | None, told: Callable[[float], str]) -> str:
     if value is None:
         return "–"
-    half = "" if value.half_width is None else f" ± {scale * value.half_width:.{digits}f}"
-    return f"{scale * value.mean:.{digits}f}{half}"
+    half = "" if value.half_width is None else f" ± {told(value.half_width)}"
+    return f"{told(value.mean)}{half}"
 
 
 def _short(value: Any) -> str:

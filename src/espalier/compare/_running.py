@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from espalier._ground.events import OnEvent
-from espalier._ground.files import write_bytes
+from espalier._ground.files import read_mapping, write_bytes
 from espalier.compare._contest import DENSE, Contestant
 from espalier.compare._overhead import overheads
 from espalier.compare._result import ComparisonResult, rows_of
@@ -16,11 +14,16 @@ from espalier.errors import RequestError, RunFolderError
 from espalier.recipe._building import make_model, make_task, make_training, use_threads
 from espalier.recipe._recipe import Recipe, validate
 from espalier.recipe._running import Job, check_same, run
-from espalier.runs import RunFolder
-from espalier.training import build_optimizer, build_scheduler, fit
+from espalier.runs import RunOptions, Stage, run_stages
+from espalier.tasks import Goal
 
-_SHARED = ("model", "data", "training", "pretrain")
+_SHARED = ("model", "data", "task", "training", "pretrain")
 """Sections on which the weights that pruning begins with depend."""
+
+
+def goal_of(contest: Sequence[Contestant]) -> Goal:
+    """The figure that a comparison is judged by: that of its first contestant's task."""
+    return make_task(contest[0].recipe).goal if contest else Goal()
 
 
 def run_comparison(
@@ -57,11 +60,11 @@ def run_comparison(
         job = Job.prepare(recipe, content)
         done = run(job, folder / contestant.folder, resume=True, on_event=on_event)
         results.append(done.result)
-    metric = make_task(contest[0].recipe).goal_metric if contest else ""
+    goal = Goal(**results[0].goal.model_dump()) if results else Goal()
     ratios = _overheads(begun, folder) if measure_overhead else {}
     compared = ComparisonResult(
-        metric=metric,
-        rows=rows_of(contest, results, metric, ratios),
+        goal=goal,
+        rows=rows_of(contest, results, goal, ratios),
         runs=tuple(folders),
     )
     text = json.dumps(compared.to_dict(), indent=2, allow_nan=False) + "\n"
@@ -96,42 +99,28 @@ def _pretrained(contestant: Contestant, folder: Path, on_event: OnEvent | None) 
         if not (place / "config.json").is_file() or _same(place, settings):
             break
         place = folder / "pretrained" / f"seed{contestant.seed}-{number}"
-    with RunFolder(place, resume=True) as run_folder:
-        weights = run_folder / "weights.safetensors"
-        if weights.is_file():
-            return weights
-        if not (run_folder / "config.json").is_file():
-            run_folder.write_config({"recipe": settings, "seed": contestant.seed})
-        if on_event is not None:
-            on_event({"event": "run", "name": f"pretrained/{place.name}"})
-        use_threads(recipe)
-        task = make_task(recipe)
-        model = make_model(recipe, classes=len(task.train.classes))
-        assert recipe.pretrain is not None  # the caller asked
-        training = make_training(recipe, recipe.training.of(recipe.pretrain))
-        optimizer = build_optimizer(model.parameters(), training)
-        fit(
-            model,
-            task,
-            None,
-            optimizer=optimizer,
-            epochs=training.epochs,
-            phase="pretrain",
-            scheduler=build_scheduler(optimizer, training, task.steps_per_epoch),
-            evaluate_every=training.evaluate_every,
-            clip=training.clip,
-            autocast=torch.bfloat16 if training.autocast else None,
-            run=run_folder,
-            checkpoint_every=recipe.checkpoint.steps,
-            checkpoint_seconds=recipe.checkpoint.seconds,
-            on_event=on_event,
-        )
-        run_folder.write_weights("weights.safetensors", model.state_dict())
-        return weights
+    if on_event is not None and not (place / "result.json").is_file():
+        on_event({"event": "run", "name": f"pretrained/{place.name}"})
+    assert recipe.pretrain is not None  # the caller asked
+    use_threads(recipe)
+    task = make_task(recipe)
+    stage = Stage(
+        name="pretrain", training=make_training(recipe, recipe.training.of(recipe.pretrain))
+    )
+    kept = RunOptions(
+        config={"recipe": settings, "seed": contestant.seed},
+        checkpoint_every=recipe.checkpoint.steps,
+        checkpoint_seconds=recipe.checkpoint.seconds,
+        on_event=on_event,
+    )
+    run_stages(
+        make_model(recipe, task.model_arguments), task, [stage], place, resume=True, options=kept
+    )
+    return place / "weights.safetensors"
 
 
 def _same(place: Path, settings: dict[str, Any]) -> bool:
-    config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    config = read_mapping(place / "config.json")
     try:
         check_same(config.get("recipe", {}), settings, place)
     except (RequestError, RunFolderError):
@@ -144,7 +133,7 @@ def _overheads(
 ) -> dict[str, float]:
     """Measured for the first seed of each label; kept, for a machine is not the same twice."""
     kept = folder / "overhead.json"
-    known: dict[str, float] = json.loads(kept.read_text()) if kept.is_file() else {}
+    known: dict[str, float] = dict(read_mapping(kept)) if kept.is_file() else {}
     jobs = {
         c.label: Job.prepare(recipe, content)
         for c, recipe, content in reversed(begun)

@@ -56,6 +56,8 @@ def _stratified(labels: np.ndarray, seed: int) -> np.ndarray:
     in_test = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
+        # A draw for each class by itself: the split of one does not depend on how many others
+        # have.
         draw = torch.Generator().manual_seed(1000 * seed + int(label))
         order = torch.randperm(len(members), generator=draw).numpy()
         in_test[members[order[: round(_TEST_FRACTION * len(members))]]] = True

@@ -65,6 +65,7 @@ def _read(part: Path, classes: tuple[str, ...], size: int) -> ImageSet:
         if not found:
             raise DataError(f"{folder}: no images in it; expected {', '.join(SUFFIXES)} files")
         files += [(file, classes.index(folder.name)) for file in found]
+    # Filled in place: a list that is stacked at the end would take the memory twice.
     images = np.empty((len(files), 3, size, size), dtype=np.uint8)
     for index, (file, _) in enumerate(files):
         images[index] = _read_image(file, size).transpose(2, 0, 1)

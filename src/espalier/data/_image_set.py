@@ -17,8 +17,8 @@ class ImageSet:
         images: uint8 (N, C, H, W), read as v/255; or floating point, read as it is.
         labels: int64 (N,), each in [0, len(classes)).
         classes: The class names; label i means ``classes[i]``.
-        mean: One figure a channel, in units of the read value.
-        std: One figure a channel, > 0.
+        mean: One figure per channel, in units of the read value.
+        std: One figure per channel, > 0.
 
     Raises:
         DataError: The parts do not fit one another.
@@ -67,7 +67,7 @@ class ImageSet:
         return len(self.images)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images as the model sees them, (v − mean)/std a channel, on the device of ``images``.
+        """Images as the model sees them, (v − mean)/std per channel, on the device of ``images``.
 
         Args:
             images: Some of this set's images, perhaps augmented, (N, C, H, W); not modified.

@@ -102,6 +102,7 @@ def read_idx(path: str | Path, dims: int) -> Tensor:
             f"{path}: byte {min(len(content), length)}: expected {length} bytes for shape {shape}, "
             f"got {len(content)}"
         )
+    # The bytes belong to a read-only buffer, of which PyTorch would warn; hence the copy below.
     array = np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
     return torch.from_numpy(array.copy())
 

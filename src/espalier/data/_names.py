@@ -6,13 +6,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from espalier._ground.importing import call, import_object
 from espalier.data import _cifar10 as cifar10
 from espalier.data import _digits as digits
 from espalier.data import _folder as folder
 from espalier.data import _mnist as mnist
 from espalier.data._image_set import Split
 from espalier.errors import RequestError, UnknownNameError, nearest
-from espalier.models._importing import call, import_object
 
 
 @dataclass(frozen=True, kw_only=True)

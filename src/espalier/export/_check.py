@@ -56,6 +56,7 @@ def agreement(
         if not isinstance(expected, Tensor) or expected.shape != found.shape:
             raise RunError(f"{runtime}'s output is not of the form of the model's")
         gap = (expected.double() - found.double()).abs().max().item()
+        # NaN is unequal to itself, and max() would pass it over.
         difference = max(difference, gap if gap == gap else float("inf"))
         scale = max(scale, expected.double().abs().max().item())
         batches += 1

@@ -117,6 +117,7 @@ def _exported(net: nn.Module, example: Tensor, batch: int | None) -> tuple[bytes
     """The bytes, and the batch size if it is fixed."""
     if batch is not None:
         return _program(net, _sized(example, batch), None), batch
+    # With two samples: an example of one would be taken to mean that the size is always one.
     open_ = ({0: torch.export.Dim("batch", min=1)},)
     try:
         return _program(net, _sized(example, 2), open_), None

@@ -16,6 +16,7 @@ def product(parts: list[Constants]) -> Constants:
     """A product is known where all factors are, or where one is zero."""
     out = parts[0]
     for part in parts[1:]:
+        # Asked before multiplying, since 0 · NaN is NaN: zero times what is not known is zero.
         zero = (out == 0) | (part == 0)
         out = np.where(zero, 0.0, out * part)
     return out
@@ -95,6 +96,8 @@ def align(
     values = [_raised(canonical(labels, v), shape) for v in operands]
     if any(own not in (1, size) for v in values for own, size in zip(v.shape, shape, strict=True)):
         raise ValueError(f"shapes {[v.shape for v in operands]} do not broadcast to {shape}")
+    # Unlabelled axes first: fixing them takes axes out of joints, and may be all that kept two
+    # operands from labelling the same ones.
     values = _agreed(labels, _without_fixed(labels, values, reason), reason)
     factors: list[Factor] = []
     for dims in _components(values):
@@ -103,6 +106,8 @@ def align(
         for other in held[1:]:
             labels.unify(held[0].labels, other.labels)
         parts = [
+            # An operand without labels here is broadcast along the axis; a scalar may still be
+            # known.
             f.const if f is not None else np.full(held[0].const.shape, _uniform(v))
             for f, v in zip(arrays, values, strict=True)
         ]
@@ -135,6 +140,8 @@ def contract(
         if operand.static:
             for factor in moved.factors:
                 gone = all(letters[d] in summed for d in factor.dims)
+                # An axis of a parameter that is summed over reads channels; one that stays creates
+                # them.
                 (labels.consumed if gone else labels.produced)(factor.labels)
     reduced = []
     for dim in range(len(out), len(letters)):

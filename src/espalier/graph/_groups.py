@@ -129,6 +129,8 @@ class ChannelGraph:
         """The units, grouped by the axes they touch and by why they are frozen."""
         parts: dict[int, list[Slice]] = {}
         for (name, axis), ids in self.classes.items():
+            # One stable sort for all classes of an axis; looking for each would be quadratic in
+            # its width.
             order = np.argsort(ids, kind="stable")
             for one in np.split(order, np.flatnonzero(np.diff(ids[order])) + 1):
                 if one.size and ids[one[0]] >= 0:
@@ -166,7 +168,7 @@ class ChannelGraph:
             axis: 0 for filters, 1 for input channels.
 
         Returns:
-            int64 tensor, one entry an index; -1 where the index is no channel.
+            int64 tensor, one entry per index; -1 where the index is no channel.
 
         Raises:
             UnknownNameError: No such parameter in the graph.

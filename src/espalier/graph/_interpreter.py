@@ -17,7 +17,6 @@ from espalier.graph.rules import rule_for
 from espalier.graph.rules._elementwise import is_tensor_node, opaque
 
 OUTPUT = "the model's output"
-INPUT = "the model's input"
 RANDOM = ("rand", "randn", "randint", "bernoulli", "normal", "multinomial", "randperm")
 
 
@@ -82,6 +81,8 @@ class _Walker:
             elif node.op == "output":
                 for value in _values(torch.fx.node.map_arg(node.args, self._look_up)):
                     self.context.labels.freeze(value.all_labels(), OUTPUT)
+            # With values followed, this frees a tensor after its last use; the labels live on
+            # elsewhere.
             for used in last.get(node, ()):
                 del self._env[used]
         self._make_rectangular()
@@ -141,6 +142,8 @@ class _Walker:
             if labels is None:
                 labels = self.context.labels.fresh(size)
                 self._axes[name, axis] = labels
+            # It broadcasts against anything: labelled, it would tie channels that only share a
+            # scalar.
             if size == 1:
                 self.context.labels.freeze(labels, SILENT)
             else:
@@ -189,6 +192,7 @@ class _Walker:
     def _concrete(self, node: torch.fx.Node, arguments: Any, keywords: Any) -> Any:
         if not self.context.follow:
             return None
+        # The node itself is run, so rules need not repeat what an operation computes.
         plain = torch.utils._pytree.tree_map_only(Value, lambda v: v.data, (arguments, keywords))
         with torch.no_grad():
             return node.target(*plain[0], **plain[1])  # type: ignore[operator]
@@ -234,6 +238,7 @@ def _finished(value: Value, data: Any, static: bool) -> Value:
         known = ~np.isnan(factor.const)
         const = factor.const
         if known.any():
+            # A rule says that a constant is known, the run what it is; any one position will do.
             at = tuple(slice(None) if d in factor.dims else 0 for d in range(data.dim()))
             sample = data[at].detach().double().cpu().numpy()
             const = np.where(known & np.isfinite(sample), sample, np.nan)

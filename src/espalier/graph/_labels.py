@@ -34,6 +34,7 @@ class Labels:
         """New labels, all different, in an array of ``shape``."""
         count = int(np.prod(shape, dtype=np.int64))
         if self._size + count > len(self._parent):
+            # Doubled, so that all the growing together costs as much as the last of it.
             more = np.arange(len(self._parent), 2 * (self._size + count), dtype=np.int64)
             self._parent = np.concatenate([self._parent, more])
         ids = np.arange(self._size, self._size + count, dtype=np.int64)
@@ -49,6 +50,8 @@ class Labels:
             if np.array_equal(above, roots):
                 break
             roots = above
+        # Paths are shortened for those that were asked for, which keeps them short for all who
+        # ask.
         parent[ids] = roots
         return roots
 
@@ -60,6 +63,8 @@ class Labels:
             differ = root_a != root_b
             if not differ.any():
                 return
+            # The smaller label always wins, so a class's representative does not depend on the
+            # order of merging, and parents only ever decrease: no cycle can form.
             low = np.minimum(root_a[differ], root_b[differ])
             high = np.maximum(root_a[differ], root_b[differ])
             # Where several pairs share ``high`` the last one wins; the loop settles the others.

@@ -23,6 +23,8 @@ def blocks(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int], 
         ins, outs = [left[i]], [right[j]]
         have, want = old[left[i]], new[right[j]]
         i, j = i + 1, j + 1
+        # The smaller product takes the next axis. Both shapes hold equally many entries, so the
+        # products meet before either runs out.
         while have != want:
             if have < want:
                 ins.append(left[i])
@@ -43,6 +45,8 @@ def reshape(labels: Labels, value: Value, shape: tuple[int, ...], reason: str) -
     fixed, for ``reason``.
     """
     pairs = blocks(value.shape, shape)
+    # The inner one is given up: the outer one's labels then come in runs of equal length, which a
+    # later split can take apart again.
     for ins, outs in pairs:
         inside = [d for d in ins if value.factor(d) is not None]
         if len(ins) > 1 or len(outs) > 1:
@@ -58,6 +62,9 @@ def reshape(labels: Labels, value: Value, shape: tuple[int, ...], reason: str) -
         inner = tuple(value.shape[d] if d in factor.dims else 1 for d in axes)
         full = tuple(value.shape[d] for d in axes)
         target = tuple(shape[d] for d in new_axes)
+        # ``view`` keeps the row-major order of entries, so reshaping the array of labels is what
+        # it does to the labels. Axes without labels are broadcast over here and dropped again at
+        # the end.
         spread = np.broadcast_to(factor.labels.reshape(inner), full).reshape(target)
         const = np.broadcast_to(factor.const.reshape(inner), full).reshape(target)
         factors.append(Factor(dims=new_axes, labels=spread, const=const))

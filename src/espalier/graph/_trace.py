@@ -7,9 +7,10 @@ from contextlib import redirect_stderr
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import ExportedProgram
 
+from espalier._ground.example import Example, arguments
 from espalier._ground.modes import evaluating
 from espalier.errors import RequestError
 from espalier.graph._context import Site
@@ -17,21 +18,9 @@ from espalier.graph._groups import Axis, ChannelGraph, Place
 from espalier.graph._interpreter import Walk, walk
 from espalier.graph._labels import SILENT, Ids
 
-Example = Tensor | tuple[object, ...] | list[object] | Mapping[str, object]
-"""A tensor, positional arguments, or arguments by name."""
-
 UNUSED = "not used in the forward that was exported"
 PARTS = ("backbone", "body", "encoder", "features")
 HEADS = "nn.MultiheadAttention is as wide inside as outside, so its heads cannot go alone"
-
-
-def arguments(example: Example) -> tuple[tuple[object, ...], dict[str, object]]:
-    """Positional and named arguments from what a user gives as an example."""
-    if isinstance(example, Mapping):
-        return (), dict(example)
-    if isinstance(example, (tuple, list)):
-        return tuple(example), {}
-    return (example,), {}
 
 
 def channel_graph(model: nn.Module, example_inputs: Example) -> ChannelGraph:
@@ -99,6 +88,7 @@ def _tie(found: Walk, model: nn.Module) -> None:
         for name, tensor in held(remove_duplicate=False):
             names.setdefault(id(tensor), []).append(name)
     first = {name: alike[0] for alike in names.values() for name in alike}
+    # A shared tensor is read under one of its names, so whether it is read is asked of the tensor.
     used = {first.get(name, name) for name, _ in found.axes if name not in found.unused}
     for (name, axis), ids in found.axes.items():
         one = first.get(name, name)
@@ -129,6 +119,7 @@ def _graph(
     roots = labels.roots()
     reasons = labels.reasons()
     produced, consumed = labels.roles()
+    # SILENT alone means no channel at all; with any other reason beside it, a channel that stays.
     no_channel = {root for root, why in reasons.items() if why == (SILENT,)}
     used = np.unique(np.concatenate([roots[ids] for ids in found.axes.values()] or [roots[:0]]))
     kept = [root for root in used.tolist() if root not in no_channel]
@@ -140,6 +131,7 @@ def _graph(
         classes[axis] = number[roots[ids]]
         if consumed[ids].any():
             consuming.add(axis)
+        # What was noted as neither (γ, β, running statistics) goes with what creates the channel.
         if produced[ids].any() or not consumed[ids].any():
             producing.add(axis)
     frozen = {

@@ -132,12 +132,6 @@ def fix(labels: Labels, value: Value, dims: Iterable[int], reason: str) -> Value
     return value
 
 
-def fix_all_but(labels: Labels, value: Value, keep: Iterable[int], reason: str) -> Value:
-    """Make every axis fixed except those in ``keep``."""
-    kept = set(keep)
-    return fix(labels, value, [d for d in range(value.rank) if d not in kept], reason)
-
-
 def canonical(labels: Labels, value: Value) -> Value:
     """Drop from joint factors the axes along which the class does not change."""
     if all(len(f.dims) == 1 for f in value.factors):
@@ -147,6 +141,9 @@ def canonical(labels: Labels, value: Value) -> Value:
         axis = 0
         while len(factor.dims) > 1 and axis < len(factor.dims):
             roots = labels.find(factor.labels)
+            # Compared by class, not by label: what was unified since makes no difference any more.
+            # After a drop the next axis stands at the same number, so ``axis`` moves on only
+            # without one.
             if (roots == roots.take([0], axis)).all():
                 const = _collapsed(factor.const, axis)
                 factor = replace(factor.at(axis, 0), const=const)

@@ -1,7 +1,7 @@
 """Measure: weights under every counting convention, multiply-accumulates, bytes. Pure functions."""
 
 from espalier.measure._break_even import BreakEven, CompressedRows, break_even
-from espalier.measure._costs import Example, LayerCost, LayerCosts, layer_costs
+from espalier.measure._costs import LayerCost, LayerCosts, layer_costs
 from espalier.measure._counts import CONVENTIONS, Count, SparsityReport, counts, tally
 from espalier.measure._kinds import LayerKind, Owner, layer_kinds, owners
 from espalier.measure._measurement import Measurement, measure, measure_table
@@ -12,7 +12,6 @@ __all__ = [
     "BreakEven",
     "CompressedRows",
     "Count",
-    "Example",
     "LayerCost",
     "LayerCosts",
     "LayerKind",

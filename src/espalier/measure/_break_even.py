@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from espalier.errors import RequestError
-from espalier.measure._contestants import Prepare
 from espalier.measure._latency import Spread, latency
+from espalier.measure._runtimes import Prepare
 
 FRACTIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
@@ -69,10 +69,10 @@ def break_even(
             ``Prepare`` can stand for any other runtime, such as the masked layer in ONNX Runtime.
         dense: The same for the form it is compared with; by default the layer, eagerly.
         fractions: Pruned, each in [0, 1).
-        batch: Samples a call.
-        threads: Threads a call.
+        batch: Samples per call.
+        threads: Threads per call.
         rounds: Of each fraction, >= 2; both forms have a turn in each.
-        turn: Seconds a turn should last at least.
+        turn: Seconds that a turn should last at least.
         seed: Of the random supports.
         **clock: ``clock=`` as :func:`~espalier.measure._latency.latency` takes it.
 

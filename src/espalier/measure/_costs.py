@@ -17,11 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
+from espalier._ground.example import Example, arguments
 from espalier.errors import ShapeError, UnknownNameError, nearest
 from espalier.measure._kinds import LayerKind, layer_kinds
-
-Example = Tensor | tuple[Any, ...] | dict[str, Any]
-"""One batch: a tensor, or the positional or keyword arguments of ``model.forward``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +119,8 @@ def layer_costs(model: nn.Module, example_input: Example) -> LayerCosts:
 
     Args:
         model: any module, on any device, "meta" included.
-        example_input: one batch, samples along the first axis; only the first is used. A tuple
-            holds positional and a dict keyword arguments. Moved to the model's device.
+        example_input: one batch, samples along the first axis; only the first is used. A tuple or
+            list holds positional and a mapping keyword arguments. Moved to the model's device.
 
     Returns:
         The costs by parameter name, with what could not be seen.
@@ -180,10 +178,12 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         formula = flop_registry.get(func.overloadpacket)
         if formula is not None:
+            # PyTorch counts a multiply-accumulate as two operations.
             macs = formula(*args, **(kwargs or {}), out_val=out) // 2
             owned = [name for t in tree_leaves(args) if (name := self._owner(t)) is not None]
             # The weight, if there is one. A bias is added, not multiplied.
             multiplied = [name for name in owned if not self._is_added(func, args, name)]
+            # Where two parameters meet, the later operand is taken to be the weight.
             if multiplied:
                 self.macs[multiplied[-1]] = self.macs.get(multiplied[-1], 0) + macs
             else:
@@ -194,6 +194,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not isinstance(tensor, Tensor):
             return None
         for start, end, name in self._spans.get(_storage(tensor), ()):
+            # A part of a fused projection is a view that begins inside its parameter.
             if start <= tensor.storage_offset() < end:
                 return name
         return None
@@ -220,10 +221,8 @@ def _one_sample(example: Example, device: torch.device) -> tuple[tuple[Any, ...]
             return value
         return (value[:1] if value.dim() else value).to(device)
 
-    example = tree_map(cut, example)
-    if isinstance(example, dict):
-        return (), example
-    return (example if isinstance(example, tuple) else (example,)), {}
+    args, kwargs = tree_map(cut, arguments(example))
+    return args, kwargs
 
 
 @contextmanager
@@ -234,6 +233,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices=[]))
+        # As one fused operator, attention would not show which products it consists of.
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         torch.backends.mha.set_fastpath_enabled(False)
         model.eval()

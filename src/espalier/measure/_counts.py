@@ -164,6 +164,7 @@ def tally(
             raise UnknownNameError(f"no layer kind given for {name!r}; {nearest(name, kinds)}")
     weights = {name for name in layers if kinds[name].is_conv or kinds[name].is_linear}
     if pruned is None:
+        # A model does not say what was pruned in it; a zero in a weight is the sign of it.
         pruned = {name for name in weights if layers[name].nonzero < layers[name].total}
     for name in pruned:
         if name not in layers:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from espalier.errors import RequestError
-from espalier.measure._contestants import Prepare, eager
+from espalier.measure._runtimes import Prepare, eager
 
 _WARM_UP = 2  # the last of these calls says how often a turn repeats
 
@@ -49,9 +49,9 @@ class Latency:
     Attributes:
         runtime: "eager" …, the outer key.
         model: "dense" …, the inner key.
-        batch: Samples a call.
+        batch: Samples per call.
         threads: Threads a call may use.
-        seconds: A call.
+        seconds: Per call.
         speedup: Seconds of the runtime's first model over this one's in the same round; > 1 is faster.
     """
 
@@ -82,7 +82,7 @@ class LatencyTable:
         return sum(spread.high - spread.low > spread.median / 2 for spread in spreads)
 
     def roofline(self, macs: Mapping[str, int]) -> tuple[str, ...]:
-        """The ratio of arithmetic against the ratio that was measured, a sentence a model.
+        """The ratio of arithmetic against the ratio that was measured, one sentence per model.
 
         Args:
             macs: Multiply-accumulates that each model really executes for one sample, by its name;
@@ -126,7 +126,7 @@ def latency(
 
     Args:
         models: Runtime → name → a module, run eagerly (a copy, in evaluation mode, on its own
-            device), or a :data:`~espalier.measure._contestants.Prepare`. The first model of each
+            device), or a :data:`~espalier.measure._runtimes.Prepare`. The first model of each
             runtime is what its others are compared with.
         example: One batch, samples along the first axis; repeated to each batch size.
         batches: Sizes, ≥ 1.
@@ -168,6 +168,8 @@ def latency(
                 seconds = _race(calls, rounds, turn, clock)
             for (runtime, name), own in seconds.items():
                 other = seconds[runtime, next(iter(models[runtime]))]
+                # Round by round, since both stood side by side there; the ratio of two medians
+                # would let a slow minute of the machine count for one of them alone.
                 speedup = [a / b if b else 1.0 for a, b in zip(other, own, strict=True)]
                 rows.append(
                     Latency(
@@ -187,7 +189,7 @@ def _race(
     turn: float,
     clock: Callable[[], float],
 ) -> dict[Key, list[float]]:
-    """Seconds a call of every contestant in every round."""
+    """Seconds per call of every contestant in every round."""
 
     def timed(call: Callable[[], object], times: int) -> float:
         start = clock()
@@ -197,9 +199,12 @@ def _race(
 
     repeats = {}
     for key, call in calls.items():
+        # The first call pays for what is done once (allocation, tuning); only the last is
+        # believed.
         alone = [timed(call, 1) for _ in range(_WARM_UP)][-1]
         repeats[key] = max(1, round(turn / alone)) if alone > 0 else 1
     seconds: dict[Key, list[float]] = {key: [] for key in calls}
+    # A generator of its own: whoever measures must not change what the program draws next.
     order, draw = list(calls), random.Random(0)
     for _ in range(rounds):
         draw.shuffle(order)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from rich.table import Table
 from torch import nn
 
-from espalier.measure._costs import Example, LayerCosts, layer_costs
+from espalier._ground.example import Example
+from espalier.measure._costs import LayerCosts, layer_costs
 from espalier.measure._counts import SparsityReport, counts
 from espalier.measure._sizes import ModelBytes, model_bytes
 

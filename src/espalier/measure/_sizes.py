@@ -14,7 +14,7 @@ class ModelBytes:
         parameters: bytes of all parameters as they are, each shared one once.
         buffers: bytes of all buffers (running statistics …).
         nonzeros: bytes of the parameters when each tensor is stored as its nonzero values and one
-            bit a weight, wherever that is smaller.
+            bit per weight, wherever that is smaller.
     """
 
     parameters: int

@@ -137,7 +137,7 @@ def _verdict(
     if not updates:
         return (
             Outcome.BUDGET_SPENT,
-            "No update was made: the run was shorter than the solver's cadence.",
+            "No update was made: the run was too short for one, so nothing says how far it came.",
         )
     if total <= tolerance:
         return (

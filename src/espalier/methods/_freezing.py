@@ -5,23 +5,23 @@ level by level; the free ones are trained on and make up for the error; at the e
 distance q of a tensor's levels is fixed at the start: what is frozen lies on it.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from espalier._ground.types import Weights
+from espalier._ground.types import Masks
 from espalier.errors import RequestError
-from espalier.methods._certificate import Update
-from espalier.methods._holding import AfterStep
-from espalier.methods._quantising import Quantisation
+from espalier.methods._method import Cut, Handle, Method, Setting
+from espalier.sets import Constraint, OnLevels, Within
 
 
 def nearest_of_each_level(w: Tensor, z: Tensor, free: Tensor, fraction: float) -> Tensor:
-    """The closest ``fraction`` of the free weights at every level, at least one a level.
+    """The closest ``fraction`` of the free weights at every level, at least one per level.
 
     Args:
         w: The weights.
@@ -50,11 +50,37 @@ def nearest_of_each_level(w: Tensor, z: Tensor, free: Tensor, fraction: float) -
     return chosen.reshape(free.shape)
 
 
-class Freezing(AfterStep):
-    """Puts the weights on their levels round by round while any loop trains with any torch optimiser.
+@dataclass(frozen=True, kw_only=True)
+class GradualFreezing(Method):
+    """Quantise a part, freeze it, train the rest, repeat.
 
-    It needs nothing of the loop: a post-step hook counts the steps, opens the rounds and puts the frozen
-    weights (and the pruned zeros) back after each one. ``fit`` takes it in place of a ``Pruning``.
+    Args:
+        rounds: How often a part is frozen, at equal intervals.
+        fraction: Of a level's free weights per round, the closest first.
+    """
+
+    name = "freezing"
+    title = "Gradual freezing"
+    sentence = "Puts the weights on their levels part by part while the others train on (ADMM-NN)"
+
+    rounds: Annotated[int, Ge(1)] = 8
+    fraction: Annotated[float, Gt(0), Le(1)] = 0.3
+
+    def attach(self, model: nn.Module, constraint: Constraint, setting: Setting) -> "Freezing":
+        """A :class:`Freezing` handle; the constraint is one of levels (``quantise_plan``)."""
+        if not (isinstance(constraint, OnLevels) and isinstance(constraint.inner, Within)):
+            raise RequestError(
+                f"freezing needs weights with levels, got {type(constraint).__name__}; "
+                "give what quantise_plan returns"
+            )
+        return Freezing(
+            model, constraint, setting.optimizer(model.parameters()),
+            steps=setting.steps or 0, rounds=self.rounds, fraction=self.fraction, held=setting.held,
+        )  # fmt: skip
+
+
+class Freezing(Handle):
+    """Puts the weights on their levels round by round while a loop trains the free ones.
 
     Rounds come at equal intervals of ``steps``, the first at once; after r of them a fraction
     ``(1 - fraction) ** r`` is still free, which :meth:`hard_prune_` projects.
@@ -62,109 +88,93 @@ class Freezing(AfterStep):
     Args:
         model: Its parameters are changed in place.
         constraint: Which weights on which levels.
-        optimizer: Whatever trains them; any subclass of ``torch.optim.Optimizer``.
+        optimizer: Whatever trains them.
         steps: Planned optimiser steps.
         rounds: How often a part is frozen, >= 1.
-        fraction: Of a level's free weights a round, in (0, 1].
+        fraction: Of a level's free weights per round, in (0, 1].
+        held: Masks of zeros that stay held, those of other parameters among them.
 
     Attributes:
-        fixed: By parameter name, bool: True where a weight no longer moves, pruned ones included.
         q: The distance of the levels, by parameter name.
 
     Raises:
         RequestError: A number outside its range.
 
-    Source: the released Caffe code of ADMM-NN (Ren et al. 2019), which freezes 30 % a round.
+    Source: the released Caffe code of ADMM-NN (Ren et al. 2019), which freezes 30 % per round.
 
     Example:
-        >>> from espalier.methods._quantising import quantise_plan
+        >>> from espalier.planning import quantise_plan
         >>> model = nn.Linear(4, 1, bias=False)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        >>> with Freezing(model, quantise_plan(model, 1), optimizer, steps=2, rounds=2) as freezing:
-        ...     for _ in range(2):
-        ...         model(torch.ones(1, 4)).square().sum().backward()
-        ...         optimizer.step()
-        ...     freezing.hard_prune_()
+        >>> freezing = Freezing(model, quantise_plan(model, 1), optimizer, steps=2, rounds=2)
+        >>> for _ in range(2):
+        ...     loss = model(torch.ones(1, 4)).square().sum()
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     freezing.step(loss)
+        >>> freezing.hard_prune_()
         >>> len(model.weight.detach().abs().unique())
         1
     """
 
+    constraint: OnLevels
+
     def __init__(
         self,
         model: nn.Module,
-        constraint: Quantisation,
-        optimizer: Optimizer,
+        constraint: OnLevels,
+        optimizer: Optimizer | None = None,
         *,
         steps: int,
         rounds: int = 8,
         fraction: float = 0.3,
+        held: Masks | None = None,
     ) -> None:
         if steps < 0 or rounds < 1 or not 0 < fraction <= 1:
             raise RequestError(
                 f"steps={steps}, rounds={rounds}, fraction={fraction}; give steps >= 0, rounds >= 1 "
                 "and a fraction in (0, 1]"
             )
-        constraint.check(model)
-        self.model, self.plan = model, constraint
+        super().__init__(model, constraint, optimizer)
         self.steps, self.rounds, self.fraction = steps, rounds, fraction
-        self.updates: list[Update] = []
         w = self._weights()
-        self.fixed = {name: ~constraint.masks[name].to(w[name].device) for name in constraint.names}
+        # What is held begins as the pruned zeros and grows by what each round freezes.
+        survivors = {name: constraint.masks[name].to(w[name].device) for name in constraint.names}
+        self._held = {**(held or {}), **survivors}
+        self._frozen = {name: torch.zeros_like(w[name]) for name in constraint.names}
         self.q = {
-            name: levels.step(w[name], support=~self.fixed[name])
+            name: levels.step(w[name], support=self._held[name])
             for name, levels in constraint.levels.items()
         }
         self._count = self._round = 0
-        self._values = {name: torch.zeros_like(w[name]) for name in constraint.names}
         self._advance_if_due()
-        self._follow(optimizer)
+
+    @property
+    def fixed(self) -> Masks:
+        """True where a weight no longer moves, pruned ones included; by parameter name."""
+        return {name: ~free for name, free in self._held.items()}
 
     @property
     def frozen(self) -> float:
         """Fraction of the surviving weights that are on their levels and no longer move."""
-        survivors = sum(int(mask.sum()) for mask in self.plan.masks.values())
-        free = sum(int((~fixed).sum()) for fixed in self.fixed.values())
+        survivors = sum(int(mask.sum()) for mask in self.constraint.masks.values())
+        free = sum(int(self._held[name].sum()) for name in self.constraint.names)
         return 1.0 - free / max(1, survivors)
 
-    @torch.no_grad()
-    def hard_prune_(self) -> None:
-        """Project what is still free, for good; from here on nothing of it moves."""
-        self._fix_({name: ~fixed for name, fixed in self.fixed.items()})
-        self._round = self.rounds
-
-    @contextmanager
-    def hard_pruned(self) -> Iterator[None]:
-        """The model as if all of it were on levels now; the weights come back, bit for bit, on exit."""
-        saved = {name: w.clone() for name, w in self._weights().items()}
-        try:
-            self._write_(self._nearest())
-            yield
-        finally:
-            self._write_(saved)
-
-    def add_gradients_(self) -> None:
-        """Nothing: the free weights follow the loss alone."""
-
     def step(self, loss: Tensor | float) -> None:
-        """Nothing: the optimiser's hook has done it."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything, as nested dicts of tensors and JSON scalars: resume is exact to the bit."""
-        return {
-            "count": self._count, "round": self._round, "q": dict(self.q),
-            "fixed": dict(self.fixed), "values": dict(self._values),
-        }  # fmt: skip
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """The inverse of ``state_dict``, into a handle made with the same arguments."""
-        self._count, self._round, self.q = saved["count"], saved["round"], dict(saved["q"])
-        self.fixed, self._values = dict(saved["fixed"]), dict(saved["values"])
-
-    @torch.no_grad()
-    def _after_step(self, *_: Any) -> None:
+        """Hold what is frozen, and freeze the next part when its time has come."""
         self._count += 1
         self._hold_()
         self._advance_if_due()
+
+    def target(self) -> Cut:
+        """Frozen weights as they are, the others at their level; none of them moves after that."""
+        nothing = {name: torch.zeros_like(self._held[name]) for name in self.constraint.names}
+        return Cut(values=self._nearest(), free={**self._held, **nothing})
+
+    def _hold_from_now_(self, cut: Cut) -> None:
+        super()._hold_from_now_(cut)
+        self._round = self.rounds
 
     @torch.no_grad()
     def _advance_if_due(self) -> None:
@@ -172,39 +182,36 @@ class Freezing(AfterStep):
         while self._round < min(self.rounds, due):
             self._round += 1
             w, z = self._weights(), self._nearest()
-            self._fix_(
-                {
-                    name: nearest_of_each_level(w[name], z[name], ~fixed, self.fraction)
-                    for name, fixed in self.fixed.items()
-                }
-            )
-
-    def _fix_(self, chosen: Mapping[str, Tensor]) -> None:
-        z = self._nearest()
-        self._values = {n: torch.where(chosen[n], z[n], v) for n, v in self._values.items()}
-        self.fixed = {name: fixed | chosen[name] for name, fixed in self.fixed.items()}
-        self._hold_()
-
-    def _hold_(self) -> None:
-        w = self._weights()
-        self._write_({n: torch.where(self.fixed[n], self._values[n], w[n]) for n in w})
+            for name in self.constraint.names:
+                free = self._held[name]
+                chosen = nearest_of_each_level(w[name], z[name], free, self.fraction)
+                self._frozen[name] = torch.where(chosen, z[name], self._frozen[name])
+                self._held = {**self._held, name: free & ~chosen}
+            self._hold_()
 
     def _nearest(self) -> dict[str, Tensor]:
-        """The point the weights would be cut to now: frozen ones as they are, the others at their level."""
+        """The point the weights would be cut to now."""
         w = self._weights()
         return {
             name: torch.where(
-                self.fixed[name],
-                self._values[name],
-                levels.nearest(w[name], self.q[name], self.plan.masks[name].to(w[name].device)),
+                self._held[name],
+                levels.nearest(
+                    w[name], self.q[name], self.constraint.masks[name].to(w[name].device)
+                ),
+                self._frozen[name],
             )
-            for name, levels in self.plan.levels.items()
+            for name, levels in self.constraint.levels.items()
         }
 
     def _weights(self) -> dict[str, Tensor]:
-        return {name: self.model.get_parameter(name).detach() for name in self.plan.names}
+        return {name: self.model.get_parameter(name).detach() for name in self.constraint.names}
 
-    @torch.no_grad()
-    def _write_(self, values: Weights) -> None:
-        for name, value in values.items():
-            self.model.get_parameter(name).copy_(value)
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as nested dicts of tensors and JSON scalars: resume is exact to the bit."""
+        mine = {"count": self._count, "round": self._round, "q": dict(self.q)}
+        return {**super().state_dict(), **mine}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """The inverse of ``state_dict``, into a handle made with the same arguments."""
+        super().load_state_dict(saved)
+        self._count, self._round, self.q = saved["count"], saved["round"], dict(saved["q"])

@@ -1,8 +1,11 @@
 """Metrics: the diagonal norm in which the nearest point of a set is meant."""
 
+from espalier._ground.registry import discover
 from espalier.metrics._activations import Activations
 from espalier.metrics._adam import AdamMoment
 from espalier.metrics._fisher import Fisher
 from espalier.metrics._metric import Gauge, Identity, Metric
 
 __all__ = ["Activations", "AdamMoment", "Fisher", "Gauge", "Identity", "Metric"]
+
+discover(__name__, globals())

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from espalier.errors import RequestError
@@ -19,10 +20,13 @@ class Activations(Metric):
     score |w|·‖x‖₂, squared; as a running mean here.
 
     Args:
-        beta: Decay of the running mean a step, in [0, 1).
+        beta: Decay of the running mean per step, in [0, 1).
     """
 
-    beta: float = 0.99
+    name = "activations"
+    sentence = "mean square of the input that a weight multiplies (convolutions and linear layers)"
+
+    beta: Annotated[float, Ge(0), Lt(1)] = 0.99
 
     def gauge(
         self, model: nn.Module, names: tuple[str, ...], optimizer: torch.optim.Optimizer | None

@@ -21,6 +21,11 @@ class AdamMoment(Metric):
     Works with any optimiser that keeps ``exp_avg_sq`` in its state: Adam, AdamW, NAdam, RAdam.
     """
 
+    name = "adam"
+    sentence = (
+        "the root of Adam's second moment: what the optimiser can reach most cheaply; costs nothing"
+    )
+
     def gauge(
         self, model: nn.Module, names: tuple[str, ...], optimizer: torch.optim.Optimizer | None
     ) -> Gauge:

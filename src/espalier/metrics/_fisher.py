@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from espalier._ground.types import Weights
@@ -15,14 +16,17 @@ from espalier.metrics._metric import Gauge, Metric
 class Fisher(Metric):
     r"""H = running mean of g², g the minibatch gradient: w²·h/2 is the second-order rise of the loss.
 
-    Costs one tensor a weight. Source: LeCun et al. 1989 (optimal brain damage), with the Hessian's diagonal
+    Costs one tensor per weight. Source: LeCun et al. 1989 (optimal brain damage), with the Hessian's diagonal
     replaced by the empirical Fisher, as in Theis et al. 2018.
 
     Args:
         beta: Decay of the running mean, in [0, 1); 0.999 remembers some 1,000 steps.
     """
 
-    beta: float = 0.999
+    name = "fisher"
+    sentence = "running mean of squared gradients: the rise of the loss to second order"
+
+    beta: Annotated[float, Ge(0), Lt(1)] = 0.999
 
     def gauge(
         self, model: nn.Module, names: tuple[str, ...], optimizer: torch.optim.Optimizer | None

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from espalier._ground.registry import Family
 from espalier._ground.types import Weights
 
 
@@ -18,7 +19,7 @@ class Gauge:
     """Measures the diagonal of H on one model. The plain norm needs nothing."""
 
     def observe(self, gradients: Weights) -> None:
-        """See the loss's own gradients, once a step, before anything is added to them."""
+        """See the loss's own gradients, once per step, before anything is added to them."""
 
     def diagonal(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor] | None:
         """H per parameter, shapes of the weights, ≥ 0; ``None`` for the plain norm or before it is known."""
@@ -36,7 +37,7 @@ class Gauge:
 
 
 @dataclass(frozen=True)
-class Metric(ABC):
+class Metric(Family, ABC):
     """A choice of norm."""
 
     @abstractmethod
@@ -49,6 +50,9 @@ class Metric(ABC):
 @dataclass(frozen=True)
 class Identity(Metric):
     """The plain Euclidean norm: the largest weights stay."""
+
+    name = "identity"
+    sentence = "the plain norm: the largest weights stay"
 
     def gauge(
         self, model: nn.Module, names: tuple[str, ...], optimizer: torch.optim.Optimizer | None

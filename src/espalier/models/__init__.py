@@ -1,5 +1,6 @@
 """Plain reference networks; they know nothing of pruning."""
 
+from espalier._ground.importing import import_object
 from espalier.models._cifar_resnet import (
     CifarResNet,
     resnet20,
@@ -8,7 +9,6 @@ from espalier.models._cifar_resnet import (
     resnet56,
     resnet110,
 )
-from espalier.models._importing import import_object
 from espalier.models._lenet import LeNet5, LeNet300, lenet5, lenet300
 from espalier.models._names import NAMES, ModelInfo, build
 from espalier.models._resnet18_cifar import ResNet18Cifar, resnet18_cifar

@@ -18,6 +18,8 @@ class CifarBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.stride = stride
+        # Attributes, not literals in forward, so that compaction can set them anew when channels
+        # go.
         self.before = (outputs - inputs) // 2
         self.after = outputs - inputs - self.before
 
@@ -34,7 +36,7 @@ class CifarResNet(nn.Module):
     """The CIFAR ResNet with ``blocks`` blocks in each of its three stages.
 
     Args:
-        blocks: Blocks a stage, n of the paper's 6n + 2 layers.
+        blocks: Blocks per stage, n of the paper's 6n + 2 layers.
         classes: Number of outputs.
 
     Source: He et al. 2016, "Deep residual learning", section 4.2, shortcuts of option A. Parameter

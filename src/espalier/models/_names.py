@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from espalier._ground.importing import call, import_object
 from espalier.errors import RequestError, UnknownNameError, nearest
 from espalier.models._cifar_resnet import resnet20, resnet32, resnet44, resnet56, resnet110
-from espalier.models._importing import call, import_object
 from espalier.models._lenet import lenet5, lenet300
 from espalier.models._resnet18_cifar import resnet18_cifar
 from espalier.models._vgg_cifar import vgg16_cifar

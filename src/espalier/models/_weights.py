@@ -34,6 +34,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     tensors = _read(Path(path))
     own = model.state_dict()
     problems = [*_missing(own, tensors), *_unexpected(own, tensors), *_misshapen(own, tensors)]
+    # Everything is checked before anything is changed, and said at once.
     if problems:
         raise CheckpointError(
             "\n  ".join([f"{path} does not fit {type(model).__name__}:", *problems])
@@ -45,6 +46,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
+        # Looked at before any library opens it: opening a pickle is what can run code.
         with path.open("rb") as file:
             start = file.read(4)
     except OSError as error:

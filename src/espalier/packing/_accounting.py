@@ -114,17 +114,17 @@ class Packing:
 
     @property
     def ratio(self) -> float:
-        """4 bytes a parameter, over the bytes on disk."""
+        """4 bytes per parameter, over the bytes on disk."""
         return 4 * self.parameters / self.file_bytes
 
     @property
     def data_ratio(self) -> float:
-        """32 bits a weight over k·⌈log₂ M⌉ (papers, data alone): indices and biases are free."""
+        """32 bits per weight over k·⌈log₂ M⌉ (papers, data alone): indices and biases are free."""
         return _ratio(self.weights, (tensor.paper_data_bits for tensor in self.weights))
 
     @property
     def paper_ratio(self) -> float:
-        """32 bits a weight over data, relative index and codebook (papers, with indices)."""
+        """32 bits per weight over data, relative index and codebook (papers, with indices)."""
         return _ratio(
             self.weights,
             (
@@ -135,7 +135,7 @@ class Packing:
 
     @property
     def weights_ratio(self) -> float:
-        """32 bits a weight over what the weights take in this file, header and biases left out."""
+        """32 bits per weight over what the weights take in this file, header and biases left out."""
         return _ratio(self.weights, (tensor.bits for tensor in self.weights))
 
 

@@ -106,6 +106,7 @@ def encode(streams: Sequence[Recorder]) -> tuple[bytes, list[int]]:
             else:
                 coder.encode_reverse(known, _categorical(library, given[0]))
         taken.append(_length(coder) - before)
+    # Zeros on top carry nothing. A file that ends in them is refused, so it has one form only.
     return coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0"), taken[::-1]
 
 
@@ -172,6 +173,7 @@ def _length(coder: Any) -> int:
 
 
 def _dyadic(ones: Floats) -> Floats:
+    # Never 0 or 1: a symbol that was given no chance could not be coded at all.
     return np.clip(np.floor(ones * _SCALE), 1.0, _SCALE - 1.0) / _SCALE
 
 

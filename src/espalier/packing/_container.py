@@ -78,6 +78,8 @@ def from_bytes(content: bytes, limit: int) -> dict[str, Tensor]:
         )
     if zlib.crc32(content[_START:]).to_bytes(4, "little") != content[4:_START]:
         raise CheckpointError("it does not match its checksum: cut short, damaged or altered")
+    # No tensor is made before the checksum, the sizes and the limit have been looked at: a few
+    # bytes can claim one of any size.
     records, length = from_header(content[_START:])
     _check_sizes(records, limit)
     at = _START + length
@@ -148,6 +150,8 @@ def _check_sizes(records: Sequence[Record], limit: int) -> None:
 
 def _account(part: Encoded, index: int, data: int) -> PackedTensor:
     record, nonzero = part.record, len(part.positions)
+    # In Han's layout a padding entry holds a value too, so the best width may be another than
+    # ours.
     gap_bits = best_gap_bits(part.positions, part.value_bits)
     return PackedTensor(
         name=record.name,

@@ -50,6 +50,7 @@ def decoded(record: Record, raw: bytes, reader: Reader) -> Tensor:
     book, index, data = (raw[a:b] for a, b in pairwise(ends))
     positions = _positions(record, index, reader)
     values = _values(record, book, data, reader)
+    # What PyTorch does with another byte in a tensor of truth values is undefined.
     if record.dtype == torch.bool and len(values) and values.max() > 1:
         raise CheckpointError(f"{record.name!r}: a truth value that is neither 0 nor 1")
     if positions is None:

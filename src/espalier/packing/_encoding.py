@@ -74,6 +74,8 @@ def encoded(name: str, tensor: Tensor, *, entropy: bool, rows: int) -> Encoded:
     candidates = list(_values(replace(record, nonzero=len(found)), found, entropy))
     if len(positions) < len(found):
         sparse = replace(record, nonzero=len(positions))
+        # What positions and values cost adds up, so the cheapest of each can be looked for by
+        # itself.
         record, index = min(
             _index(sparse, positions, entropy, rows), key=lambda option: option[1].bits
         )

@@ -45,6 +45,8 @@ def from_bytes(data: bytes, count: int, width: int) -> NDArray[np.int64]:
     scale = np.int64(1) << np.arange(width, dtype=np.int64)
     for at in range(0, count, _CHUNK):
         size = min(_CHUNK, count - at)
+        # A chunk is a multiple of eight numbers, so every one begins at a full byte, whatever the
+        # width.
         start = at * width // 8
         raw = np.frombuffer(data[start : start + length(size, width)], np.uint8)
         bits = np.unpackbits(raw, count=size * width, bitorder="little").reshape(size, width)

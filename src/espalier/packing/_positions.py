@@ -1,6 +1,6 @@
 """Where the nonzeros of a tensor lie: three codes, each with its inverse.
 
-**Bitmask**: a bit an entry.
+**Bitmask**: one bit per entry.
 
 **Relative index** (Han et al. 2016): a field of b bits holds the distance d ≥ 1 to the next nonzero.
 A distance above 2ᵇ − 1 is bridged by padding entries; their field is 0 and stands for 2ᵇ − 1.
@@ -60,6 +60,8 @@ def gaps(positions: Positions, bits: int) -> NDArray[np.int64]:
     distances = np.diff(positions, prepend=-1)
     padding = (distances - 1) // ((1 << bits) - 1)
     fields = np.zeros(len(distances) + int(padding.sum()), np.int64)
+    # A distance takes its padding and then its own field, so the running sum of both says where
+    # the own fields stand; between them lie the zeros of the padding.
     fields[np.cumsum(padding + 1) - 1] = distances - padding * ((1 << bits) - 1)
     return fields
 
@@ -152,14 +154,20 @@ def code_positions(
     parts = [slice(at, at + starts.step) for at in starts]
     sizes = [min(part.stop, columns) - part.start for part in parts]
     left = nonzero
+    # Both sides know how many ones there are, so nothing is sent once all of them have been.
     for i in range(rows):
         if left <= 0:
             break
+        # Columns, from the rows above alone: the decoder has those too.
         weights = (beta + above) / (beta + (nonzero - left) / columns)
+        # + 1: a column that was empty so far keeps a chance, and the sum below is never 0.
         whole = np.floor(weights * _WEIGHT).astype(np.int64) + 1
         shares = np.add.reduceat(whole, starts)
         seen = (np.cumsum(shares) - shares) / whole.sum()
         scale, mean = 1.0 / whole.sum(), left / (rows - i)
+        # What the encoder sums in one go, the decoder finds out part by part. The operations on an
+        # entry and their order are the same in both: where one last bit differed, all that follows
+        # would be decoded as something else.
         if known is not None:  # all of the row at once
             own = np.add.reduceat(known[i], starts)
             rates = (alpha + (np.cumsum(own) - own)) / (alpha / mean + seen)
@@ -181,6 +189,7 @@ def _uniform(coder: Coder, entries: int, nonzero: int, mask: Symbols | None) -> 
         if left <= 0:
             break
         size = min(_CHUNK, entries - at)
+        # The rate is that of what is left, so it stays right if the nonzeros crowd at one end.
         ones = np.full(size, left / (entries - at))
         found[at : at + size] = coder.bits(ones, None if mask is None else mask[at : at + size])
         left -= int(found[at : at + size].sum())
@@ -193,7 +202,7 @@ def best_spread(shape: tuple[int, ...], mask: Symbols, adaptive: bool) -> tuple[
     Args:
         shape: Of the tensor.
         mask: 0 and 1, flat.
-        adaptive: Look beyond the uniform one; this takes a walk over all rows a trial.
+        adaptive: Look beyond the uniform one; this takes a walk over all rows per trial.
     """
     nonzero = int(mask.sum())
 
@@ -202,6 +211,7 @@ def best_spread(shape: tuple[int, ...], mask: Symbols, adaptive: bool) -> tuple[
         code_positions(recorder, shape, nonzero, spread, mask)
         return recorder
 
+    # The neighbourhoods of two steps overlap, and every trial is a walk over all rows.
     @cache
     def cost(spread: Spread) -> float:
         return walked(spread).cost()

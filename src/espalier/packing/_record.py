@@ -1,6 +1,6 @@
 """What the header says of each tensor, as few bytes, and read back as if a stranger had written it.
 
-Numbers are LEB128: seven bits a byte, the eighth says that another follows. The header is deflated,
+Numbers are LEB128: seven bits per byte, the eighth says that another follows. The header is deflated,
 with a dictionary of the names that models use.
 """
 
@@ -95,6 +95,7 @@ def to_header(records: Sequence[Record]) -> bytes:
             raise RequestError(
                 f"{record.name!a:.100}: names have at most {_MAX_NAME} printable characters"
             )
+    # All names, then all numbers: what is alike stands together, and deflates better.
     names = "".join(f"{record.name}\n" for record in records).encode()
     numbers = b"".join(_number(n) for record in records for n in _numbers(record))
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY)
@@ -109,6 +110,7 @@ def from_header(data: bytes) -> tuple[list[Record], int]:
     """
     inflate = zlib.decompressobj(-15, _DICTIONARY)
     try:
+        # Bounded, for a few bytes can inflate to gigabytes.
         text = inflate.decompress(data, _MAX_HEADER)
     except zlib.error as error:
         raise CheckpointError("its header cannot be inflated") from error
@@ -207,6 +209,8 @@ class _Cursor:
             self.at += 1
             value |= (byte & 127) << shift
             shift += 7
+            # In the loop, so that a long run of bytes is refused before it has become a huge
+            # integer.
             if value >= limit:
                 raise CheckpointError("its header holds a number that cannot be")
             if byte < 128:

@@ -48,11 +48,6 @@ class Alphabet:
         """Bits of a symbol of fixed width: ⌈log₂ M⌉."""
         return (len(self.patterns) - 1).bit_length()
 
-    @property
-    def book_bits(self) -> int:
-        """Bits of the codebook."""
-        return self.book.nbytes * 8
-
 
 def patterns(tensor: Tensor) -> Patterns:
     """The bit patterns of a tensor, flat."""
@@ -74,6 +69,7 @@ def pattern_type(dtype: torch.dtype) -> np.dtype[Any]:
 
 def table(found: Patterns) -> Alphabet | None:
     """The distinct patterns in ascending order; None where there are more than 256, or none."""
+    # Weights that are not quantised show it in their first thousands, without a sort of all.
     if not len(found) or len(np.unique(found[:_SAMPLE])) > MAX_ALPHABET:
         return None
     distinct = np.unique(found)
@@ -109,6 +105,8 @@ def levels(distinct: Patterns, dtype: torch.dtype) -> Alphabet | None:
     low, high = float(magnitudes.min()), float(magnitudes.max())
     if not (low > 0 and high < float("inf")):  # no NaN, no infinity, no −0.0
         return None
+    # The smallest magnitude is j·q for some j, so q is that over j, up to the rounding of the
+    # product: hence the two neighbours.
     for j in range(1, MAX_ALPHABET // 2 + 1):
         if high / low * j > MAX_ALPHABET // 2 + 0.5:
             return None
@@ -120,6 +118,8 @@ def levels(distinct: Patterns, dtype: torch.dtype) -> Alphabet | None:
             if not 0 < top <= MAX_ALPHABET // 2:
                 continue
             made = level_patterns(distance, dtype, top)
+            # Two levels that round to one pattern would leave a symbol without a meaning of its
+            # own.
             if np.isin(distinct, made).all() and len(np.unique(made)) == len(made):
                 return Alphabet(distance, made, levels=True)
     return None
@@ -148,6 +148,8 @@ def code_symbols(coder: Coder, alphabet: int, size: int, known: Symbols | None =
     found, at = np.zeros(size, np.int32), 0
     while at < size:
         block = min(size - at, max(_FIRST, min(at, max(_BLOCK, size >> 10))))
+        # A copy: a recorder keeps what it is given until it encodes, and ``counts`` goes on
+        # counting.
         said = coder.symbols(
             counts.copy(), block, None if known is None else known[at : at + block]
         )

@@ -1,8 +1,9 @@
-"""Plans: which set and how many units each parameter of a model may keep."""
+"""Plans: which set and how many units each parameter of a model may keep, and on how many levels."""
 
 from espalier.planning._build import plan
 from espalier.planning._entry import Entry, Skipped
 from espalier.planning._plan import Plan
+from espalier.planning._quantise import Bits, quantise_plan
 from espalier.planning._restore import above_break_even
 
-__all__ = ["Entry", "Plan", "Skipped", "above_break_even", "plan"]
+__all__ = ["Bits", "Entry", "Plan", "Skipped", "above_break_even", "plan", "quantise_plan"]

@@ -1,25 +1,26 @@
 """From a model and one figure to a plan."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from espalier import budgets
+from espalier._ground.example import Example
 from espalier._ground.types import Keep
 from espalier.budgets._global_magnitude import units_kept
 from espalier.budgets._patterns import matching
-from espalier.errors import BudgetError, NonFiniteError
-from espalier.measure import Example, LayerCosts, layer_costs
-from espalier.planning._channels import Request, macs_limit, plan_channels
+from espalier.errors import BudgetError, NonFiniteError, RequestError
+from espalier.measure import LayerCosts, layer_costs
+from espalier.planning._channels import plan_channels
 from espalier.planning._couple import check_coupled, is_structured
 from espalier.planning._entry import Entry, with_macs
 from espalier.planning._plan import Plan
+from espalier.planning._quantise import Bits, levels_for
+from espalier.planning._request import Allocation, Request, macs_limit, one_figure
 from espalier.planning._select import Selection, check_alone, select
 from espalier.sets import Set, Shared, Unstructured
-
-Allocation = Callable[[Mapping[str, budgets.Layer], float], dict[str, Keep] | Shared]
-"""A budget rule: from the tensors and a density to keeps, or to a budget they share."""
 
 
 def plan(
@@ -34,6 +35,7 @@ def plan(
     allocation: Allocation = budgets.uniform,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
+    bits: Bits | None = None,
     example_input: Example | None = None,
     multiple: int = 1,
     minimum: int = 1,
@@ -61,11 +63,16 @@ def plan(
         include: names or globs to prune instead of all convolution and linear weights; a glob
             selects among those, a full name selects whatever it names.
         exclude: names or globs to leave dense.
+        bits: puts what stays on 2^bits levels: one count for the planned weights of convolutions and
+            linear layers, or a count by name or glob; ``None``: no levels. It changes no keep.
         example_input: one batch, to measure MACs and to find which channels are tied together. With
             it, ``Filters``, ``Channels`` and ``FiltersAndColumns`` take whole channels out of the
             model: filters tied by a residual add share one choice, biases, γ and β go with them, the
             last layer's outputs stay, and every figure counts what will be left of the compact
-            model, met to within one channel. Without it each tensor is pruned by itself.
+            model, met to within one channel. Tensors with other sets are pruned by themselves, at the
+            same density (or fraction of the MACs) by ``allocation``; where they lose slices besides,
+            they keep what they may of the weights that are left. Without it each tensor is pruned by
+            itself.
         multiple: widths of pruned layers stay divisible by it (or whole); coupled channels only.
         minimum: filters that stay at least of every group of tied ones; coupled channels only.
 
@@ -84,7 +91,7 @@ def plan(
         >>> {name: entry.keep for name, entry in p.entries.items()}
         {'0.weight': 8, '1.weight': 2}
     """
-    figure = _one_figure(density, sparsity, compression, macs, keep)
+    figure = one_figure(density, sparsity, compression, macs, keep)
     if keep is not None and include is not None:
         raise BudgetError("keep= selects what it names; give it without include=")
     source = (keep, "keep") if keep is not None else (include, "include")
@@ -100,13 +107,12 @@ def plan(
         and costs is not None
         and any(is_structured(layer.set) for layer in layers.values())
     ):
-        if allocation is not budgets.uniform:
-            raise BudgetError(
-                "coupled channels are allotted by keep= or one fraction of every layer; leave "
-                "allocation= out, or example_input= to prune every tensor by itself"
-            )
-        request = Request(density=figure, macs=macs, keep=keep, multiple=multiple, minimum=minimum)
-        return plan_channels(model, chosen, request, costs, example_input)
+        request = Request(
+            density=figure, macs=macs, keep=keep, allocation=allocation,
+            multiple=multiple, minimum=minimum,
+        )  # fmt: skip
+        made = plan_channels(model, chosen, layers, request, costs, example_input)
+        return _on_levels(made, bits)
     if (multiple, minimum) != (1, 1):
         raise BudgetError(
             f"multiple={multiple}, minimum={minimum} are widths of coupled channels; give them with "
@@ -118,41 +124,17 @@ def plan(
         allotted = budgets.explicit(layers, _of_selected(keep, layers, chosen))
     else:
         allotted = _for_macs(layers, macs, costs, allocation)
-    return _assemble(model, chosen, layers, allotted, costs)
+    return _on_levels(_assemble(model, chosen, layers, allotted, costs), bits)
 
 
-def _one_figure(
-    density: float | None,
-    sparsity: float | None,
-    compression: float | None,
-    macs: float | int | None,
-    keep: object,
-) -> float | None:
-    """The density, or ``None`` when the figure is one of MACs or of explicit keeps."""
-    given = {
-        "density": density,
-        "sparsity": sparsity,
-        "compression": compression,
-        "macs": macs,
-        "keep": keep,
-    }
-    said = [name for name, value in given.items() if value is not None]
-    if len(said) != 1:
-        got = " and ".join(f"{name}=" for name in said) or "none"
-        raise BudgetError(
-            f"got {got}; give exactly one of density=, sparsity=, compression=, macs=, keep="
-        )
-    if density is not None and not 0.0 < density <= 1.0:
-        raise BudgetError(f"density={density}; give a fraction in (0, 1]")
-    if sparsity is not None and not 0.0 <= sparsity < 1.0:
-        raise BudgetError(f"sparsity={sparsity}; give a fraction in [0, 1)")
-    if compression is not None and not 1.0 <= compression < float("inf"):
-        raise BudgetError(f"compression={compression}; give a ratio of counts, 1 or more")
-    if macs is not None and not 0 < macs < float("inf"):
-        raise BudgetError(f"macs={macs}; give a fraction in (0, 1] as a float, or a number of MACs")
-    if sparsity is not None:
-        return 1.0 - sparsity
-    return 1.0 / compression if compression is not None else density
+def _on_levels(made: Plan, bits: Bits | None) -> Plan:
+    if bits is None:
+        return made
+    kinds = {name: entry.layer_kind for name, entry in made.entries.items()}
+    levels = levels_for(bits, kinds)
+    if not levels:
+        raise RequestError("bits= names no planned weight; name them: bits={'fc.weight': 4}")
+    return replace(made, levels=levels)
 
 
 def _patterns(patterns: Sequence[str] | Mapping[str, object], argument: str) -> list[str]:
@@ -236,7 +218,7 @@ def _assemble(
     skipped = [with_macs(row, costs) for row in chosen.skipped]
     return Plan(
         entries=entries,
-        shared=shared,
+        parts=() if shared is None else (shared,),
         skipped=tuple(skipped),
         between_activations=0 if costs is None else costs.between_activations,
         notes=() if costs is None else costs.warnings,

@@ -11,7 +11,7 @@ from espalier.graph import ChannelGraph, Group, Slice, Unit
 from espalier.measure import Owner
 from espalier.planning._select import Selection, check_alone
 from espalier.sets import Along, Channels, Coupled, Filters, FiltersAndColumns, Set
-from espalier.sets._coupled import STAYS
+from espalier.sets._along import STAYS
 
 Structured = Filters | Channels | FiltersAndColumns
 

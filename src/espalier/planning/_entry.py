@@ -4,9 +4,8 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from espalier._ground.types import Keep
-from espalier.errors import EspalierError
 from espalier.measure import LayerCosts, LayerKind
-from espalier.sets import Set
+from espalier.sets import Alone, Set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +34,12 @@ class Entry:
     macs: int | None = None
 
     def __post_init__(self) -> None:
-        with named(self.name):
-            self.set.check(self.shape)
-            self.set.nonzeros(self.shape, self.keep)
+        _ = self.alone  # which checks
+
+    @property
+    def alone(self) -> Alone:
+        """The constraint of this row, where it is pruned by itself."""
+        return Alone(self.name, self.shape, self.set, self.keep)
 
     @property
     def numel(self) -> int:
@@ -61,12 +63,7 @@ class Entry:
 
     def opened(self, slack: float) -> Keep:
         """The keep at a slack: ``keep + round((units − keep) · slack)``, elementwise for pairs."""
-        keep, units = self.keep, self.units
-        if isinstance(keep, tuple) and isinstance(units, tuple):
-            return _between(keep[0], units[0], slack), _between(keep[1], units[1], slack)
-        assert isinstance(keep, int)
-        assert isinstance(units, int)
-        return _between(keep, units, slack)
+        return self.alone.opened(slack).keep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,28 +102,3 @@ def with_macs(row: Skipped, costs: LayerCosts | None) -> Skipped:
     if costs is None or row.name not in costs:
         return row
     return replace(row, macs=costs[row.name].macs)
-
-
-class named:  # noqa: N801 - reads as a statement
-    """Put a parameter's name in front of what is raised inside.
-
-    >>> from espalier.errors import BudgetError
-    >>> with named("fc.weight"):
-    ...     raise BudgetError("too much")
-    Traceback (most recent call last):
-    espalier.errors.BudgetError: fc.weight: too much
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, EspalierError):
-            raise type(error)(f"{self.name}: {error}") from error
-
-
-def _between(keep: int, units: int, slack: float) -> int:
-    return keep + round((units - keep) * slack)

@@ -2,41 +2,42 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from espalier._ground.types import Weights
+from espalier._ground.types import Masks, Weights
 from espalier.budgets._patterns import hint
-from espalier.errors import BudgetError, ShapeError, UnknownNameError, nearest
-from espalier.measure import Count, SparsityReport, tally
+from espalier.errors import ShapeError, UnknownNameError
 from espalier.planning import _file, _table
-from espalier.planning._entry import Entry, Skipped, named
-from espalier.sets import Coupled, Shared
+from espalier.planning._ledger import Ledger
+from espalier.sets import Constraint, OnLevels, Part, Product
+from espalier.sets._naming import named
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Ledger):
     r"""Which set and keep each parameter of a model has; made by :func:`espalier.plan`.
 
-    .. math:: W \in S \iff W_l \in S_l(k_l) \;\forall l, \quad\text{or, with a shared budget,}\quad
-              (W_1, \dots, W_L) \in S_{\text{shared}}
+    .. math:: S = \prod_p S_p \;\cap\; \{W : \text{the nonzeros of } W_l \text{ are on its levels}\}
+
+    A constraint like any other: the product of its parts, and of one ``Alone`` for every entry that is in
+    none of them; on levels where it has some.
 
     Attributes:
         entries: by parameter name, in the model's order.
-        shared: one budget over all entries instead of one keep each; ``None`` when there is none.
-        coupled: the units that run through all entries, for plans that take out whole channels;
-            ``None`` when every tensor is pruned by itself.
+        parts: budgets that several entries share, and units that run through several of them.
+        levels: by parameter name, the values that its nonzeros may have; may be empty.
         skipped: the parameters left dense, and why.
         between_activations: MACs for one sample of products without weights (attention).
         notes: what the measurement of MACs could not see, a sentence each.
 
     Raises:
-        BudgetError: no entries, or a shared budget, or coupled units, over other tensors than they.
+        BudgetError: no entries, or a part over a tensor that is no entry or is in another part.
+        UnknownNameError: levels for a parameter that is no entry.
 
     Example:
         >>> from espalier.planning import plan
@@ -46,139 +47,63 @@ class Plan:
         (('weight',), 8, 12)
     """
 
-    entries: Mapping[str, Entry]
-    shared: Shared | None = None
-    coupled: Coupled | None = None
-    skipped: tuple[Skipped, ...] = field(default=())
-    between_activations: int = 0
-    notes: tuple[str, ...] = field(default=())
-
-    def __post_init__(self) -> None:
-        if not self.entries:
-            raise BudgetError("a plan needs at least one parameter to prune")
-        if self.shared is not None and set(self.shared.costs) != set(self.entries):
-            odd = sorted(set(self.shared.costs) ^ set(self.entries))[0]
-            raise BudgetError(f"{odd}: in the shared budget or in the entries, but not in both")
-        if self.coupled is not None and set(self.coupled.members) != set(self.entries):
-            odd = sorted(set(self.coupled.members) ^ set(self.entries))[0]
-            raise BudgetError(f"{odd}: in the coupled units or in the entries, but not in both")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The parameters to prune, in the model's order."""
-        return tuple(self.entries)
-
     @cached_property
-    def density(self) -> float:
-        """Fraction of the selected tensors' weights that may stay."""
-        rows = self.entries.values()
-        return sum(self.left(row) for row in rows) / max(1, sum(row.numel for row in rows))
+    def constraint(self) -> Constraint:
+        """What the plan says of the weights, without rows and costs."""
+        tied = {name for part in self.parts for name in part.names}
+        alone = [row.alone for name, row in self.entries.items() if name not in tied]
+        parts: tuple[Part, ...] = (*self.parts, *alone)
+        shapes = {name: row.shape for name, row in self.entries.items()}
+        product = Product(parts=parts, shapes=shapes)
+        return OnLevels(product, self.levels) if self.levels else product
 
     @property
-    def held(self) -> Mapping[str, Tensor]:
+    def held(self) -> Masks:
         """No zero is held before the first update: any weight may still be among those that stay."""
-        return {}
+        return self.constraint.held
 
-    @property
-    def macs(self) -> int | None:
-        """Dense multiply-accumulates of the model for one sample; ``None`` when not measured."""
-        if any(entry.macs is None for entry in self.entries.values()):
-            return None
-        rows: list[Entry | Skipped] = [*self.entries.values(), *self.skipped]
-        return self.between_activations + sum(row.macs or 0 for row in rows)
+    def opened(self, slack: float) -> Constraint:
+        """Every keep moved the fraction ``slack`` of the way to dense, without levels; itself at 0.
 
-    @property
-    def macs_left(self) -> int | None:
-        """Multiply-accumulates left if every product with a pruned weight is skipped."""
-        dense = self.macs
-        if dense is None:
-            return None
-        rows: list[Entry | Skipped] = [*self.entries.values(), *self.skipped]
-        return dense - sum((row.macs or 0) - (self.macs_of(row) or 0) for row in rows)
+        Raises:
+            BudgetError: slack outside [0, 1].
+        """
+        opened = self.constraint.opened(slack)
+        return self if opened is self.constraint else opened
 
-    def left(self, row: Entry | Skipped) -> int:
-        """How many weights of a parameter stay, what channels that go take along left out."""
-        if self.coupled is not None and isinstance(row, Entry):
-            return self.coupled.left(row.name, row.shape)
-        return row.nonzeros
-
-    def macs_of(self, row: Entry | Skipped) -> int | None:
-        """Multiply-accumulates of the weights of a parameter that stay, one sample."""
-        return None if row.macs is None else row.macs * self.left(row) // max(1, row.numel)
-
-    def counts(self) -> SparsityReport:
-        """What the plan will leave, by counting convention; the parameters left dense count whole."""
-        rows: dict[str, Entry | Skipped] = {**self.entries}
-        rows |= {row.name: row for row in self.skipped if row.layer_kind is not None}
-        layers = {
-            name: Count(total=row.numel, nonzero=self.left(row)) for name, row in rows.items()
-        }
-        kinds = {name: kind for name, row in rows.items() if (kind := row.layer_kind) is not None}
-        return tally(layers, kinds, self.names)
-
-    def support(
-        self, weights: Weights, metrics: Weights | None = None, slack: float = 0.0
-    ) -> dict[str, Tensor]:
+    def support(self, w: Weights, h: Weights | None = None) -> dict[str, Tensor]:
         """Boolean masks by name: where the nearest point of each set may be nonzero.
 
         Args:
-            weights: every parameter in :attr:`names`; others are ignored.
-            metrics: diagonal of H by name, shape of the weight; a name that is missing has H = I.
-            slack: how far the constraint is open, from 0 (the plan's budget) to 1 (dense).
+            w: every parameter in :attr:`names`; others are ignored.
+            h: diagonal of H by name, shape of the weight; a name that is missing has H = I.
 
         Raises:
             UnknownNameError: a parameter without weights.
             ShapeError: weights, or a metric, of another shape.
-            BudgetError: slack outside [0, 1].
             NonFiniteError: NaN or infinity, with the parameter's name.
         """
-        if not 0.0 <= slack <= 1.0:
-            raise BudgetError(f"slack={slack}; give 0 (the plan's keep) to 1 (dense)")
-        given = {name: self._weight(weights, name) for name in self.entries}
-        metrics = {name: h for name, h in (metrics or {}).items() if name in self.entries}
-        if self.shared is not None:
-            shapes = {name: entry.shape for name, entry in self.entries.items()}
-            return self.shared.opened(slack, shapes).support(given, metrics)
-        if self.coupled is not None:
-            shapes = {name: entry.shape for name, entry in self.entries.items()}
-            return self.coupled.opened(slack, shapes).support(given, metrics)
-        masks = {}
-        for name, entry in self.entries.items():
-            with named(name):
-                masks[name] = entry.set.support(given[name], entry.opened(slack), metrics.get(name))
-        return masks
+        return self.constraint.support(w, h)
 
-    def project(
-        self, weights: Weights, metrics: Weights | None = None, slack: float = 0.0
-    ) -> dict[str, Tensor]:
-        """Nearest point by name: each tensor unchanged on its support, zero elsewhere; detached.
+    def project(self, w: Weights, h: Weights | None = None) -> dict[str, Tensor]:
+        """Nearest point by name: unchanged (or on its levels) on the support, zero elsewhere; detached.
 
         Arguments and errors are those of :meth:`support`.
         """
-        masks = self.support(weights, metrics, slack)
-        return {name: torch.where(mask, weights[name].detach(), 0) for name, mask in masks.items()}
+        return self.constraint.project(w, h)
 
-    def contains(self, weights: Weights) -> bool:
-        """Whether the tensors are in their sets, at the plan's own budget."""
-        given = {name: self._weight(weights, name) for name in self.entries}
-        if self.shared is not None:
-            return self.shared.contains(given)
-        if self.coupled is not None:
-            return self.coupled.contains(given)
-        return all(e.set.contains(given[name], e.keep) for name, e in self.entries.items())
+    def contains(self, w: Weights) -> bool:
+        """Whether the tensors are in their sets, at the plan's own budget, and on their levels."""
+        return self.constraint.contains(w)
 
-    def implied(self, masks: Weights, parameters: Weights) -> dict[str, Tensor]:
+    def implied(self, masks: Masks, parameters: Weights) -> dict[str, Tensor]:
         """Masks of further parameters: what multiplies the zeros of channels that go.
 
         Args:
             masks: of the entries, from :meth:`support`.
             parameters: all of the model's, by name; only their shapes matter.
         """
-        if self.coupled is None:
-            return {}
-        shapes = {name: parameters[name].shape for name in self.coupled.implied}
-        found = self.coupled.implied_masks(masks, shapes)
-        return {name: mask & masks[name] if name in masks else mask for name, mask in found.items()}
+        return self.constraint.implied(masks, parameters)
 
     def check(self, model: nn.Module) -> None:
         """Raise unless the model has every parameter to prune, in the planned shape.
@@ -221,7 +146,11 @@ class Plan:
         return cls(**_file.fields_of(data))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write YAML, atomically."""
+        """Write YAML, atomically.
+
+        Raises:
+            RunFolderError: it cannot be written; an old file is as it was.
+        """
         _file.write(self.to_dict(), path)
 
     @classmethod
@@ -233,11 +162,3 @@ class Plan:
         """
         with named(os.fspath(path)):
             return cls.from_dict(_file.read(path))
-
-    def _weight(self, weights: Weights, name: str) -> Tensor:
-        if name not in weights:
-            raise UnknownNameError(f"no weights given for {name!r}; {nearest(name, weights)}")
-        w, shape = weights[name], self.entries[name].shape
-        if tuple(w.shape) != shape:
-            raise ShapeError(f"{name}: shape {tuple(w.shape)} but the plan was made for {shape}")
-        return w

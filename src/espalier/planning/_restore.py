@@ -16,8 +16,8 @@ def above_break_even(plan: Plan, fraction: float) -> Plan:
         fraction: Pruned, in [0, 1]; e.g. ``break_even(...).fraction``.
 
     Raises:
-        BudgetError: The fraction is out of range; the budget is shared, so that no layer's is fixed; or
-            nothing would be left to prune.
+        BudgetError: The fraction is out of range; layers share a budget or channels, so that none has a
+            fraction of its own; or nothing would be left to prune.
 
     Source: Ren et al. 2019, *ADMM-NN*, the hardware-aware part.
 
@@ -31,8 +31,10 @@ def above_break_even(plan: Plan, fraction: float) -> Plan:
     """
     if not 0 <= fraction <= 1:
         raise BudgetError(f"fraction={fraction}; give the pruned fraction at break-even, 0 to 1")
-    if plan.shared is not None:
-        raise BudgetError("the layers share one budget, so none has a fraction of its own")
+    if plan.parts:
+        raise BudgetError(
+            "layers share one budget or their channels, so none has a fraction of its own"
+        )
     pruned = {
         name: 1 - entry.nonzeros / max(1, entry.numel) for name, entry in plan.entries.items()
     }
@@ -58,6 +60,7 @@ def above_break_even(plan: Plan, fraction: float) -> Plan:
     )
     return Plan(
         entries=kept,
+        levels={name: levels for name, levels in plan.levels.items() if name in kept},
         skipped=(*plan.skipped, *restored),
         between_activations=plan.between_activations,
         notes=plan.notes,

@@ -8,8 +8,9 @@ from torch import nn
 from espalier.budgets._patterns import assign, check_patterns, is_glob, matching
 from espalier.errors import RequestError, ShapeError
 from espalier.measure import LayerKind, Owner, owners
-from espalier.planning._entry import Skipped, named
-from espalier.sets import KernelPatterns, Kernels, Set, Unstructured
+from espalier.planning._entry import Skipped
+from espalier.sets import Set
+from espalier.sets._naming import named
 
 _REASONS = {
     LayerKind.BIAS: "bias",
@@ -18,13 +19,11 @@ _REASONS = {
     LayerKind.RECURRENT: "recurrent layer",
     LayerKind.OTHER: "not the weight of a convolution or linear layer",
 }
-# Sets that do not care which axis counts the outputs.
-_ANY_LAYOUT = (Unstructured, Kernels, KernelPatterns)
 
 
 def check_alone(which: Set, shape: tuple[int, ...], owner: Owner) -> None:
     """Raise ``ShapeError`` unless a tensor pruned by itself can have the set."""
-    if not owner.kind.outputs_first and not isinstance(which, _ANY_LAYOUT):
+    if not owner.kind.outputs_first and not which.any_layout:
         raise ShapeError(
             "a transposed layer stores (in, out, …), not (out, in, …); use Unstructured for it"
         )

@@ -1,21 +1,17 @@
 """The plan for people."""
 
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from espalier.planning._entry import Skipped
-from espalier.planning._runtimes import usable_by
+from espalier.planning._entry import Entry, Skipped
+from espalier.planning._ledger import Ledger
 from espalier.sets import Set
-
-if TYPE_CHECKING:
-    from espalier.planning._plan import Plan
 
 _FEW = 3
 
 
-def render(plan: "Plan") -> Table:
+def render(plan: Ledger) -> Table:
     """Parameters to prune, parameters left dense, totals, and what can use the sparsity."""
     table = Table(title=_title(plan), caption="\n".join(_remarks(plan)), caption_justify="left")
     table.add_column("parameter", overflow="fold")
@@ -24,12 +20,12 @@ def render(plan: "Plan") -> Table:
     for header in ("keep / units", "density", "MACs", "MACs left"):
         table.add_column(header, justify="right")
     for entry in plan.entries.values():
-        if plan.coupled is not None and len(entry.shape) < 2:
+        if plan.follows(entry):
             continue  # biases, γ, β: as their layer
         table.add_row(
             entry.name,
             _dims(entry.shape),
-            set_name(entry.set),
+            _what(plan, entry),
             f"{_amount(entry.keep)} / {_amount(entry.units)}",
             f"{plan.left(entry) / max(1, entry.numel):.4f}",
             _macs(entry.macs),
@@ -65,34 +61,43 @@ def set_name(which: Set) -> str:
     return f"{name}({', '.join(f'{key}={value}' for key, value in arguments.items())})"
 
 
-def _title(plan: "Plan") -> str:
+def _what(plan: Ledger, entry: Entry) -> str:
+    """The set, and on how many levels what it leaves is."""
+    levels = plan.levels.get(entry.name)
+    if levels is None:
+        return set_name(entry.set)
+    return f"{set_name(entry.set)}, {levels.bits} bit{'s' if levels.bits > 1 else ''}"
+
+
+def _title(plan: Ledger) -> str:
+    said = []
     if plan.coupled is not None:
         units = f"{sum(plan.coupled.keep):,} of {sum(plan.coupled.sizes):,} channels"
-        return f"Plan: {units} stay, in {len(plan.coupled.sizes)} groups that share a choice"
-    if plan.shared is None:
-        return "Plan"
-    return (
-        f"Plan: one budget of {plan.shared.limit:,} for all tensors; "
-        "keeps are those of the weights at hand"
-    )
+        said.append(f"{units} stay, in {len(plan.coupled.sizes)} groups that share a choice")
+    if plan.shared is not None:
+        whose = "all" if len(plan.shared.costs) == len(plan.entries) else len(plan.shared.costs)
+        said.append(
+            f"one budget of {plan.shared.limit:,} for {whose} tensors; "
+            "keeps are those of the weights at hand"
+        )
+    return f"Plan: {'; '.join(said)}" if said else "Plan"
 
 
-def _remarks(plan: "Plan") -> list[str]:
+def _remarks(plan: Ledger) -> list[str]:
     """Which runtime can use each set, and what the measurement could not see."""
-    coupled = plan.coupled is not None
-    rows = [entry for entry in plan.entries.values() if len(entry.shape) > 1 or not coupled]
+    rows = [entry for entry in plan.entries.values() if not plan.follows(entry)]
     sets = dict.fromkeys(entry.set for entry in rows)
-    said = [f"{set_name(which)}: {usable_by(which)}." for which in sets]
+    said = [f"{set_name(which)}: {which.usable_by}." for which in sets]
     if plan.macs is None:
         said.append("MACs are not known; give example_input= to measure them.")
     return said + [f"{note}." for note in plan.notes]
 
 
-def _first(plan: "Plan", reason: str) -> int:
+def _first(plan: Ledger, reason: str) -> int:
     return next(i for i, row in enumerate(plan.skipped) if row.reason == reason)
 
 
-def _add_skipped(plan: "Plan", table: Table, reason: str, rows: list[Skipped]) -> None:
+def _add_skipped(plan: Ledger, table: Table, reason: str, rows: list[Skipped]) -> None:
     """A row each, or one row for many of the same reason."""
     if len(rows) <= _FEW or any(row.left is not None for row in rows):
         for row in rows:

@@ -8,7 +8,7 @@ from espalier._ground.types import Keep
 from espalier.budgets._patterns import assign
 from espalier.errors import BudgetError
 from espalier.planning._couple import Coupling
-from espalier.sets import Coupled
+from espalier.sets import Alone, Coupled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,7 @@ class Cost:
         shapes: By tensor.
         fixed: F, the cost of all else.
         pruned_columns: The tensors that lose columns besides.
+        alone: The tensors that are pruned by themselves besides: they cost what is left of both.
     """
 
     def __init__(
@@ -72,8 +73,12 @@ class Cost:
         shapes: Mapping[str, tuple[int, ...]],
         fixed: int = 0,
         pruned_columns: Collection[str] = (),
+        alone: Mapping[str, Alone] | None = None,
     ) -> None:
         self._pruned_columns = pruned_columns
+        self._alone = {
+            name: (one, one.whole(coupled.alongs(name))) for name, one in (alone or {}).items()
+        }
         self._fixed = fixed
         self._terms = [
             (name, cost, shapes[name], [coupled.taken(along) for along in coupled.alongs(name)])
@@ -89,6 +94,9 @@ class Cost:
             left = prod(sides)
             if name in self._pruned_columns and columns is not None:
                 left = sides[0] * _share(columns, prod(sides[1:]))
+            elif name in self._alone:
+                one, whole = self._alone[name]
+                left = one.left_of(left, whole)
             total += cost * left // max(1, prod(shape))
         return total
 

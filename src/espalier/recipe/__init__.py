@@ -1,8 +1,19 @@
 """Recipes: validated YAML that says all of a run; see ``docs/recipe.schema.json``."""
 
 from espalier.recipe._methods import SOLVERS
+from espalier.recipe._optimising import LearningRate, Optimiser
 from espalier.recipe._overriding import override
 from espalier.recipe._recipe import Recipe, expanded, load, validate
 from espalier.recipe._schema import json_schema
 
-__all__ = ["SOLVERS", "Recipe", "expanded", "json_schema", "load", "override", "validate"]
+__all__ = [
+    "SOLVERS",
+    "LearningRate",
+    "Optimiser",
+    "Recipe",
+    "expanded",
+    "json_schema",
+    "load",
+    "override",
+    "validate",
+]

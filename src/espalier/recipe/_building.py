@@ -1,23 +1,47 @@
 """From a recipe to the objects it names: model, task, plan, solver, optimiser, schedule."""
 
+import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from espalier import budgets, data, models, tasks
+from espalier._ground.example import one_tensor
 from espalier.errors import RecipeError
+from espalier.methods import Constrained, GradualFreezing, Method
 from espalier.models import import_object
 from espalier.planning import Plan, plan
-from espalier.recipe._methods import cadence_in_steps
+from espalier.recipe._methods import make_method
+from espalier.recipe._own_task import make_own_task
 from espalier.recipe._recipe import Recipe, expanded
-from espalier.recipe._sections import Data, Training
-from espalier.runs import FreezeGradually, Quantise, SearchBits
+from espalier.recipe._sections import (
+    DataSection,
+    Phase,
+    PlanSection,
+    StartWith,
+    TrainingSection,
+)
+from espalier.runs import (
+    Continue,
+    Freeze,
+    Load,
+    Planned,
+    Quantise,
+    Redraw,
+    Rewind,
+    SearchBits,
+    Stage,
+    Start,
+    standard_stages,
+)
 from espalier.search._latency import plan_for_latency
-from espalier.solvers import Constant, Solver
-from espalier.training import Training as FitTraining
+from espalier.solvers import Constant
+from espalier.tasks._classification import Classification
+from espalier.training import Training
 
 ALLOCATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
@@ -53,17 +77,20 @@ def use_threads(recipe: Recipe) -> None:
         torch.set_num_threads(recipe.training.threads)
 
 
-def make_task(recipe: Recipe) -> tasks.Classification:
+def make_task(recipe: Recipe) -> tasks.Task:
     """Batches, loss and evaluation; the data are read now.
 
     Raises:
-        RequestError: A name or option that does not exist.
+        RequestError: A name or option that does not exist, or a function that makes no task.
         DataError: A file is missing or corrupt.
     """
+    if recipe.task is not None:
+        return make_own_task(recipe.task, recipe.training, make_device(recipe.training.device))
     section, training = recipe.data, recipe.training
+    assert section is not None  # a recipe has exactly one of the two
     path = None if section.path is None else expanded(section.path)
     split = data.load(section.name, path, normalise=section.normalise, **section.options)
-    return tasks.Classification(
+    return Classification(
         split.train,
         split.test,
         batch_size=training.batch_size,
@@ -77,7 +104,7 @@ def make_task(recipe: Recipe) -> tasks.Classification:
     )
 
 
-def _augment(section: Data) -> data.Augment | None:
+def _augment(section: DataSection) -> data.Augment | None:
     if section.augment is None:
         return None
     if ":" in section.augment:
@@ -86,12 +113,13 @@ def _augment(section: Data) -> data.Augment | None:
     return data.augmentation(section.augment)
 
 
-def make_model(recipe: Recipe, classes: int) -> nn.Module:
+def make_model(recipe: Recipe, given: Mapping[str, Any]) -> nn.Module:
     """The network on its device: weights drawn from ``training.seed``, then those of the file, if any.
 
     Args:
         recipe: The recipe.
-        classes: Of the data; for our own networks unless their arguments say otherwise.
+        given: What the task says of the model (``task.model_arguments``); for our own networks, as
+            far as they take it and the recipe's arguments do not say otherwise.
 
     Raises:
         RequestError: No such network, or arguments it does not take.
@@ -100,7 +128,8 @@ def make_model(recipe: Recipe, classes: int) -> nn.Module:
     section = recipe.model
     arguments = dict(section.arguments)
     if section.name in models.NAMES:
-        arguments.setdefault("classes", classes)
+        taken = inspect.signature(models.NAMES[section.name].function).parameters
+        arguments = {name: value for name, value in given.items() if name in taken} | arguments
     torch.manual_seed(recipe.training.seed)
     model = models.build(section.name, **arguments)
     if section.weights is not None:
@@ -123,7 +152,7 @@ def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
             n: tuple(k) if isinstance(k, list) else k for n, k in figures["keep"].items()
         }
     wanted: dict[str, Any] = {
-        "set": section.set.build(),
+        "set": _set_of(section),
         "include": section.include,
         "exclude": section.exclude or None,
         "multiple": section.multiple,
@@ -135,12 +164,14 @@ def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
         if section.latency is not None:
             threads = recipe.training.threads or 1
             target = section.latency
-            found = plan_for_latency(model, task.example_input, target, threads=threads, **wanted)
+            image = one_tensor(task.example_input, "plan.latency")
+            found = plan_for_latency(model, image, target, threads=threads, **wanted)
             return found.plan
         return plan(
             model,
             allocation=ALLOCATIONS[section.allocation],
             example_input=task.example_input,
+            bits=section.bits,
             **wanted,
             **figures,
         )
@@ -148,11 +179,10 @@ def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
         model.train(was_training)
 
 
-def make_solver(recipe: Recipe, steps_per_epoch: int) -> Solver:
-    """The solver; a cadence in epochs becomes one in steps."""
-    cadence = recipe.solver.model_dump()["cadence"]
-    solver: Solver = recipe.solver.build(cadence=cadence_in_steps(cadence, steps_per_epoch))
-    return solver
+def _set_of(section: PlanSection) -> Any:
+    if section.sets is None:
+        return section.set.build()
+    return {pattern: which.build() for pattern, which in section.sets.items()}
 
 
 def make_quantise(recipe: Recipe, steps_per_epoch: int) -> Quantise | None:
@@ -164,33 +194,94 @@ def make_quantise(recipe: Recipe, steps_per_epoch: int) -> Quantise | None:
     section = recipe.quantise
     if section is None:
         return None
-    cadence = cadence_in_steps(section.solver.model_dump()["cadence"], steps_per_epoch)
     bits: Any = section.bits
     if section.search is not None:
         bits = SearchBits(**section.search.model_dump())
     freeze = None
     if section.freeze is not None:
-        freeze = FreezeGradually(
+        freeze = Freeze(
             training=make_training(recipe, recipe.training.of(section.freeze)),
-            rounds=section.freeze.rounds,
-            fraction=section.freeze.fraction,
+            method=GradualFreezing(rounds=section.freeze.rounds, fraction=section.freeze.fraction),
+        )
+    method = make_method(section.solver, steps_per_epoch)
+    if not isinstance(method, Constrained):
+        raise RecipeError(
+            "quantise.solver: it takes a solver that pulls or projects (slr, admm, penalty, oneshot), "
+            f"got {section.model_dump()['method']}"
         )
     return Quantise(
         bits=bits,
-        solver=section.solver.build(cadence=cadence, continuation=Constant(), settle=None),
+        method=replace(method, opening=Constant(), settle=None),
         training=make_training(recipe, recipe.training.of(section)),
         freeze=freeze,
     )
 
 
-def make_training(recipe: Recipe, phase: Training) -> FitTraining:
+def make_stages(recipe: Recipe, planned: Planned, steps_per_epoch: int) -> list[Stage]:
+    """The stages of a recipe: those of its ``stages``, or the usual ones."""
+    if recipe.stages is not None:
+        return _own_stages(recipe, planned, steps_per_epoch)
+
+    def settings(phase: Phase | None) -> Training | None:
+        return None if phase is None else make_training(recipe, recipe.training.of(phase))
+
+    return standard_stages(
+        planned,
+        make_method(recipe.solver, steps_per_epoch),
+        prune=make_training(recipe, recipe.training),
+        pretrain=settings(recipe.pretrain),
+        retrain=settings(recipe.retrain),
+        quantise=make_quantise(recipe, steps_per_epoch),
+        goal=recipe.goal,
+        seed=recipe.training.seed,
+    )
+
+
+def _own_stages(recipe: Recipe, planned: Planned, steps_per_epoch: int) -> list[Stage]:
+    """Those of a recipe's ``stages``; the last cut is the run's, and what trains after it retrains."""
+    sections = recipe.stages or []
+    cuts = [number for number, section in enumerate(sections) if section.cut]
+    first = next(n for n, s in enumerate(sections) if s.cut or s.method is not None)
+    found: list[Stage] = []
+    for number, section in enumerate(sections):
+        figure: Literal["hard_pruned", "retrained"] | None = None
+        if number == cuts[-1]:
+            figure = "hard_pruned"
+        elif number > cuts[-1]:
+            figure = "retrained"
+        method = None if section.method is None else make_method(section.method, steps_per_epoch)
+        one = Stage(
+            name=section.name, training=make_training(recipe, recipe.training.of(section)),
+            method=method if isinstance(method, Method) else None,
+            aim=planned if number == first else None, start=_start(section.start),
+            cut=section.cut, goal=section.goal, figure=figure,
+        )  # fmt: skip
+        found += (
+            [one]
+            if method is None or isinstance(method, Method)
+            else method.stages(one, recipe.training.seed)
+        )
+    return found
+
+
+def _start(section: StartWith | None) -> Start:
+    if section is None:
+        return Continue()
+    if section.rewind is not None:
+        return Rewind(section.rewind.stage, section.rewind.step)
+    if section.load is not None:
+        return Load(expanded(section.load))
+    return Redraw(section.redraw or 0)
+
+
+def make_training(recipe: Recipe, phase: TrainingSection) -> Training:
     """How to train in one phase, as the training loop takes it.
 
     Raises:
         RequestError: Settings that do not go together.
     """
-    return FitTraining(
-        epochs=phase.epochs,
+    return Training(
+        epochs=phase.epochs or 0,
         lr=phase.lr,
         optimizer=phase.optimiser.build(),
         schedule=phase.schedule.build(),

@@ -1,54 +1,35 @@
 """Recipe sections derived from the dataclasses they stand for: one source of truth for every default.
 
-Names, types, defaults and descriptions are read off the dataclass and its docstring; nothing is copied by
-hand. Only the ranges are added here, for a dataclass does not state them.
+Names, types, ranges, defaults and descriptions are read off the dataclass and its docstring; nothing is copied
+by hand.
 """
 
 import dataclasses
 import inspect
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from collections.abc import Collection, Mapping
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field, create_model
 
+from espalier._ground.registry import Family, reference
 from espalier.recipe._part import Named
 
-_RANGES: Mapping[str, tuple[Any, ...]] = {
-    "rho": (Gt(0),),
-    "step": (Gt(0),),
-    "M": (Gt(1),),
-    "r": (Gt(0), Lt(1)),
-    "settle": (Ge(0), Le(1)),
-    "until": (Gt(0), Le(1)),
-    "rounds": (Ge(1),),
-    "beta": (Ge(0), Lt(1)),
-    "factor": (Gt(0),),
-    "maximum": (Gt(0),),
-    "updates": (Ge(1),),
-    "stages": (Ge(1),),
-    "n": (Ge(1),),
-    "m": (Ge(1),),
-    "height": (Ge(1),),
-    "width": (Ge(1),),
-    "weight_decay": (Ge(0),),
-    "momentum": (Ge(0),),
-    "eps": (Gt(0),),
-    "every": (Ge(1),),
-    "warmup": (Ge(0),),
-}
-"""By field name: a field of the same name means the same wherever it stands."""
+Types = Mapping[Any, Any]
+"""Types to write in place of a dataclass's own: under a type, or, for one field, under the field's name."""
 
 
-def derived(name: str, target: type[Any], types: Mapping[Any, Any] | None = None) -> type[Named]:
+def derived(
+    name: str, target: type[Any], types: Types | None = None, *, base: type[Named] = Named
+) -> type[Named]:
     """The section ``name`` of a recipe that stands for the dataclass ``target``.
 
     Args:
         name: The value of its ``method`` key.
         target: A dataclass.
-        types: Types to write in place of the dataclass's own: a choice for an abstract class, or, under
-            a field's name, for that field.
+        types: Types to write in place of the dataclass's own, such as a choice for an abstract class.
+        base: The class of sections it is one of.
 
     Example:
         >>> from espalier.solvers import Cubic
@@ -56,60 +37,75 @@ def derived(name: str, target: type[Any], types: Mapping[Any, Any] | None = None
         Cubic(until=0.7)
     """
     types = types or {}
-    hints = get_type_hints(target)
-    described = descriptions(target)
-    fields: dict[str, Any] = {
-        "method": (Literal[name], Field(name, description=f"The name: {name}."))
-    }
-    for field in dataclasses.fields(target):
-        kind = types.get(field.name, types.get(hints[field.name], hints[field.name]))
-        for bound in _RANGES.get(field.name, ()):
-            kind = _bounded(kind, bound)
-        fields[field.name] = (kind, _field(field, described.get(field.name)))
+    fields = {**base.more_fields(target, types), **fields_of(target, types)}
+    named = (Literal[name], Field(name, description=f"The name: {name}."))
     summary = (inspect.getdoc(target) or "").split("\n", 1)[0]
-
-    class Derived(Named):
-        @classmethod
-        def standing_for(cls, instance: Any) -> Self:
-            values = {
-                f.name: _section(getattr(instance, f.name)) for f in dataclasses.fields(instance)
-            }
-            return cls.model_construct(method=name, **values)
-
-    model = create_model(target.__name__, __base__=Derived, __doc__=summary, **fields)
+    model = create_model(
+        target.__name__, __base__=base, __doc__=summary, **{"method": named, **fields}
+    )
     model.target = target
-    _SECTIONS[target] = model
+    _SECTIONS.setdefault(target, model)
     return model
 
 
 _SECTIONS: dict[type[Any], type[Named]] = {}
 
 
-def _section(value: Any) -> Any:
-    section = _SECTIONS.get(type(value))
-    return section.standing_for(value) if section else value
+def fields_of(
+    target: type[Any],
+    types: Types,
+    *,
+    without: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The fields of a section, as ``create_model`` takes them: those of a dataclass.
+
+    Args:
+        target: The dataclass.
+        types: As for :func:`derived`.
+        without: Fields to leave out.
+        defaults: Values in place of the dataclass's own.
+    """
+    hints = get_type_hints(target, include_extras=True)
+    described = descriptions(target)
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(target):
+        if field.name not in without:
+            default = (defaults or {}).get(field.name, _default(field))
+            hint = types.get(field.name) or _replaced(hints[field.name], types)
+            found[field.name] = (
+                hint,
+                Field(_section(default, types), description=described.get(field.name)),
+            )
+    return found
 
 
-def _field(field: "dataclasses.Field[Any]", description: str | None) -> Any:
-    if field.default is not dataclasses.MISSING:
-        return Field(field.default, description=description)
+def _default(field: "dataclasses.Field[Any]") -> Any:
     if field.default_factory is not dataclasses.MISSING:
-        return Field(_section(field.default_factory()), description=description)
-    return Field(..., description=description)
+        return field.default_factory()
+    return ... if field.default is dataclasses.MISSING else field.default
 
 
-def _bounded(kind: Any, bound: Any) -> Any:
-    """The bound on the numbers of ``kind``, which may also be None or a word."""
-    if kind in (int, float):
-        return Annotated[kind, bound]
-    if kind == float | None:
-        return Annotated[float, bound] | None
-    if getattr(kind, "__metadata__", None) and kind.__origin__ in (int, float):
-        return Annotated[kind, bound]
-    if getattr(kind, "__args__", None) and type(None) in kind.__args__:
-        (inner,) = [k for k in kind.__args__ if k is not type(None)]
-        return _bounded(inner, bound) | None
-    return kind
+def _section(value: Any, types: Types) -> Any:
+    """A default as a recipe says it: the section that builds an object equal to it."""
+    if not isinstance(value, Family):
+        return value
+    name = reference(type(value))
+    section = _SECTIONS.get(type(value)) or derived(name, type(value), types)
+    values = {
+        f.name: _section(getattr(value, f.name), types) for f in dataclasses.fields(section.target)
+    }
+    return section.model_construct(method=name, **values)
+
+
+def _replaced(hint: Any, types: Types) -> Any:
+    """A type with the types in it that a recipe writes otherwise."""
+    if get_origin(hint) is Annotated:
+        inner, *metadata = get_args(hint)
+        return Annotated[(_replaced(inner, types), *metadata)]
+    if get_origin(hint) in (Union, UnionType):
+        return Union[tuple(_replaced(arm, types) for arm in get_args(hint))]  # noqa: UP007
+    return types.get(hint, hint)
 
 
 _ENTRY = re.compile(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", re.MULTILINE)

@@ -9,7 +9,17 @@ from pydantic_core import ErrorDetails
 
 from espalier.errors import nearest
 
-_OURS = {"unknown_key", "unknown_name", "no_name", "not_a_mapping", "keep", "cadence", "figures"}
+_OURS = {
+    "unknown_key",
+    "unknown_name",
+    "no_name",
+    "not_a_mapping",
+    "keep",
+    "cadence",
+    "figures",
+    "refused",
+    "two_words",
+}
 
 
 def messages(error: ValidationError, content: Any) -> list[str]:

@@ -2,17 +2,21 @@
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, cast
 
-from annotated_types import Ge
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AliasChoices, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from espalier import metrics, sets, solvers
-from espalier.recipe import _optimising as optimising
-from espalier.recipe._derive import derived
-from espalier.recipe._part import Choice, Named
+from espalier.methods import OWN, Constrained, GradualFreezing, KeepZeros, Method
+from espalier.metrics import Metric
+from espalier.recipe._choice import Choice, Sections
+from espalier.recipe._derive import derived, fields_of
+from espalier.recipe._optimising import LearningRate, Optimiser
+from espalier.recipe._part import Named
+from espalier.runs import Procedure
+from espalier.sets import Set
+from espalier.solvers import RhoSchedule, Schedule, Solver
 
 _EPOCHS = re.compile(r"epoch|([1-9][0-9]*) epochs")
 
@@ -54,65 +58,80 @@ Cadence = Annotated[
 ]
 
 
-def _family(
-    members: Mapping[str, type[Any]], types: Mapping[Any, Any]
-) -> Mapping[str, type[Named]]:
-    return MappingProxyType(
-        {name: derived(name, target, types) for name, target in members.items()}
-    )
+class SolverSection(Named):
+    """A solver with what :class:`~espalier.methods.Constrained` says around it, side by side.
+
+    ``continuation`` is the recipes' older word for ``opening``, by which settings are kept in run folders.
+    """
+
+    @classmethod
+    def more_fields(cls, target: type[Any], types: Mapping[Any, Any]) -> dict[str, Any]:
+        """The settings around a solver, with the solver's own defaults."""
+        # The class itself will do for a solver: only its ``defaults`` are looked at.
+        usual = Constrained(solver=cast(Solver, target))
+        defaults = {name: getattr(usual, name) for name in ("opening", "settle")}
+        around = fields_of(
+            Constrained, types, without=["solver"], defaults={**defaults, **target.defaults}
+        )
+        kind, opening = around.pop("opening")
+        words = AliasChoices("continuation", "opening")
+        renamed = Field(opening.default, description=opening.description, validation_alias=words)
+        (first, cadence), *others = around.items()
+        return {first: cadence, "continuation": (kind, renamed), **dict(others)}
+
+    def build(self, **replaced: Any) -> Constrained:
+        """The solver in its :class:`~espalier.methods.Constrained`."""
+        if "opening" in replaced:
+            replaced["continuation"] = replaced.pop("opening")
+        values = self.built(**replaced)
+        around = set(type(self).more_fields(self.target, {}))
+        own = {name: value for name, value in values.items() if name not in around}
+        settings = {name: value for name, value in values.items() if name in around}
+        opening = settings.pop("continuation")
+        return Constrained(solver=self.target(**own), opening=opening, **settings)
 
 
-METRICS = _family(
-    {
-        "identity": metrics.Identity,
-        "adam": metrics.AdamMoment,
-        "fisher": metrics.Fisher,
-        "activations": metrics.Activations,
-    },
-    {},
-)
-CONTINUATIONS = _family(
-    {"constant": solvers.Constant, "cubic": solvers.Cubic, "rounds": solvers.Rounds}, {}
-)
-RHO_SCHEDULES = _family(
-    {
-        "constant": solvers.ConstantRho,
-        "geometric": solvers.GeometricRho,
-        "staged": solvers.StagedRho,
-    },
-    {},
-)
-SOLVERS = _family(
-    {
-        "slr": solvers.SLR,
-        "slr_released": solvers.SLRReleased,
-        "admm": solvers.ADMM,
-        "penalty": solvers.Penalty,
-        "gradual": solvers.Gradual,
-        "oneshot": solvers.OneShot,
-    },
-    {
-        "cadence": Cadence,
-        metrics.Metric: Annotated[Named, Choice("metric", METRICS)],
-        solvers.Schedule: Annotated[Named, Choice("continuation", CONTINUATIONS)],
-        solvers.RhoSchedule: Annotated[Named, Choice("rho schedule", RHO_SCHEDULES)],
-    },
-)
-SETS = _family(sets.NAMES, {int: Annotated[int, Ge(1)]})
-OPTIMISERS = _family(
-    {"adam": optimising.Adam, "adamw": optimising.AdamW, "sgd": optimising.SGD}, {}
-)
-SCHEDULES = _family(
-    {
-        "constant": optimising.Flat,
-        "cosine": optimising.Cosine,
-        "step": optimising.Step,
-        "milestones": optimising.Milestones,
-    },
-    {},
-)
+def _family(word: str, base: type[Any], types: Mapping[Any, Any] | None = None) -> Sections:
+    return Sections(word, base, derive=partial(derived, types=types))
 
-SolverChoice = Annotated[Named, Choice("method", SOLVERS)]
-SetChoice = Annotated[Named, Choice("set", SETS)]
-OptimiserChoice = Annotated[Named, Choice("optimiser", OPTIMISERS)]
-ScheduleChoice = Annotated[Named, Choice("schedule", SCHEDULES)]
+
+METRICS = _family("metric", Metric)
+CONTINUATIONS = _family("continuation", Schedule)
+RHO_SCHEDULES = _family("rho schedule", RhoSchedule)
+SETS = _family("set", Set)
+OPTIMISERS = _family("optimiser", Optimiser)
+SCHEDULES = _family("schedule", LearningRate)
+
+_TYPES: Mapping[Any, Any] = {
+    "cadence": Cadence,
+    "opening": Annotated[Named, Choice(CONTINUATIONS)],
+    Metric: Annotated[Named, Choice(METRICS)],
+    Schedule: Annotated[Named, Choice(CONTINUATIONS)],
+    RhoSchedule: Annotated[Named, Choice(RHO_SCHEDULES)],
+    type(OWN): None,  # what is left out in a recipe
+}
+
+
+def _method(name: str, target: type[Any]) -> type[Named]:
+    base = SolverSection if issubclass(target, Solver) else Named
+    return derived(name, target, _TYPES, base=base)
+
+
+_ELSEWHERE = (Constrained, GradualFreezing, KeepZeros)
+"""Methods that recipes say in other words: a solver's name, ``quantise.freeze``, a stage without a method."""
+
+SOLVERS = Sections("method", Solver, Method, Procedure, derive=_method, without=_ELSEWHERE)
+"""Every solver, every method that is more than a solver, and every procedure of several stages."""
+
+SolverChoice = Annotated[Named, Choice(SOLVERS)]
+SetChoice = Annotated[Named, Choice(SETS)]
+OptimiserChoice = Annotated[Named, Choice(OPTIMISERS)]
+ScheduleChoice = Annotated[Named, Choice(SCHEDULES)]
+
+
+def make_method(section: Named, steps_per_epoch: int) -> Method | Procedure:
+    """The method that a section names; a cadence in epochs becomes one in steps."""
+    cadence = getattr(section, "cadence", None)
+    given = {} if cadence is None else {"cadence": cadence_in_steps(cadence, steps_per_epoch)}
+    method: Method | Procedure = section.build(**given)
+    return method

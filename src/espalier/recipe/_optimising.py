@@ -4,22 +4,25 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from torch import nn
 
+from espalier._ground.registry import Family
 from espalier.errors import RequestError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimiser(ABC):
+class Optimiser(Family, ABC):
     """A rule by which gradients move weights.
 
     Args:
         weight_decay: Coefficient of ½‖W‖² (of the decoupled decay, for AdamW), over all parameters.
     """
 
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Ge(0)] = 0.0
 
     @abstractmethod
     def over(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
@@ -36,9 +39,11 @@ class Adam(Optimiser):
         eps: Added to the root of the second moment, > 0.
     """
 
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
+    name = "adam"
+
+    beta1: Annotated[float, Ge(0), Lt(1)] = 0.9
+    beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
+    eps: Annotated[float, Gt(0)] = 1e-8
 
     def over(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         return torch.optim.Adam(
@@ -50,7 +55,9 @@ class Adam(Optimiser):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
-    weight_decay: float = 0.01
+    name = "adamw"
+
+    weight_decay: Annotated[float, Ge(0)] = 0.01
 
     def over(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
@@ -67,7 +74,9 @@ class SGD(Optimiser):
         nesterov: Whether in Nesterov's form; wants momentum.
     """
 
-    momentum: float = 0.9
+    name = "sgd"
+
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     nesterov: bool = False
 
     def over(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
@@ -82,14 +91,14 @@ class SGD(Optimiser):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningRate(ABC):
+class LearningRate(Family, ABC):
     """A schedule of the learning rate over one phase, moved at every step.
 
     Args:
         warmup: Epochs over which it rises from (almost) nothing, in a straight line.
     """
 
-    warmup: float = 0.0
+    warmup: Annotated[float, Ge(0)] = 0.0
 
     @abstractmethod
     def shape(self, epoch: float, epochs: int) -> float:
@@ -118,6 +127,8 @@ class LearningRate(ABC):
 class Flat(LearningRate):
     """One learning rate throughout."""
 
+    name = "constant"
+
     def shape(self, epoch: float, epochs: int) -> float:
         return 1.0
 
@@ -130,7 +141,9 @@ class Cosine(LearningRate):
         floor: What is left at the end, a fraction of lr in [0, 1].
     """
 
-    floor: float = 0.0
+    name = "cosine"
+
+    floor: Annotated[float, Ge(0), Le(1)] = 0.0
 
     def shape(self, epoch: float, epochs: int) -> float:
         along = min(1.0, (epoch - self.warmup) / max(epochs - self.warmup, 1e-9))
@@ -146,8 +159,10 @@ class Step(LearningRate):
         factor_each: What each fall leaves, in (0, 1].
     """
 
-    every: int
-    factor_each: float = 0.1
+    name = "step"
+
+    every: Annotated[int, Ge(1)]
+    factor_each: Annotated[float, Gt(0), Le(1)] = 0.1
 
     def shape(self, epoch: float, epochs: int) -> float:
         return float(self.factor_each ** int(epoch / self.every + 1e-9))
@@ -162,8 +177,10 @@ class Milestones(LearningRate):
         factor_each: What each fall leaves, in (0, 1].
     """
 
+    name = "milestones"
+
     at: list[float]
-    factor_each: float = 0.1
+    factor_each: Annotated[float, Gt(0), Le(1)] = 0.1
 
     def shape(self, epoch: float, epochs: int) -> float:
         return float(self.factor_each ** sum(epoch >= milestone - 1e-9 for milestone in self.at))

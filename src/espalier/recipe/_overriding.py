@@ -35,6 +35,8 @@ def override(content: Any, setting: str) -> Any:
     if not isinstance(content, dict):
         return content  # the whole is no recipe, which validation says better
     at = content
+    if keys[0] in _SYNONYMS and _SYNONYMS[keys[0]] in content:
+        keys[0] = _SYNONYMS[keys[0]]  # the word that the recipe has for it
     if keys[0] == "plan" and len(keys) > 2 and keys[1] == "keep":
         keys = ["plan", "keep", ".".join(keys[2:])]  # parameter names have dots of their own
     for depth, key in enumerate(keys[:-1]):
@@ -42,7 +44,7 @@ def override(content: Any, setting: str) -> Any:
         if inner is None:
             inner = {}
         elif isinstance(inner, str):
-            inner = {"name" if key in ("model", "data") else "method": inner}
+            inner = {"name" if key in ("model", "data", "task") else "method": inner}
         if not isinstance(inner, dict):
             here = ".".join(keys[: depth + 1])
             raise RecipeError(
@@ -58,4 +60,8 @@ def override(content: Any, setting: str) -> Any:
     return content
 
 
-_BY_NAME = {"solver", "metric", "continuation", "rho_schedule", "set", "optimiser", "schedule"}
+_SYNONYMS = {"solver": "method", "method": "solver"}
+_BY_NAME = {
+    *("solver", "method", "metric", "continuation", "opening", "rho_schedule", "set", "optimiser"),
+    "schedule",
+}

@@ -1,24 +1,22 @@
 """The base of every section of a recipe: closed, strict, and helpful about a mistyped name."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self, Union
+from typing import Any, ClassVar, Self
 
 from pydantic import (
+    AliasChoices,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from espalier.errors import nearest
+from espalier.errors import RequestError, nearest
 
 
-class Part(BaseModel):
-    """A mapping whose keys are all known."""
+class Section(BaseModel):
+    """A mapping whose keys are all known. A field may have two words for it, given as ``AliasChoices``."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -28,105 +26,85 @@ class Part(BaseModel):
         use_attribute_docstrings=True,
     )
 
+    @classmethod
+    def words(cls) -> dict[str, list[str]]:
+        """By field name the keys it may be written under."""
+        return {
+            name: [str(word) for word in alias.choices]
+            if isinstance(alias := field.validation_alias, AliasChoices)
+            else [name]
+            for name, field in cls.model_fields.items()
+        }
+
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
-            unknown = [key for key in value if key not in cls.model_fields]
+            words = cls.words().values()
+            keys = {word for each in words for word in each}
+            unknown = [key for key in value if key not in keys]
             if unknown:
-                hint = nearest(str(unknown[0]), cls.model_fields)
+                hint = nearest(str(unknown[0]), keys)
                 raise PydanticCustomError(
                     "unknown_key", "unknown key; {hint}", {"hint": hint, "key": unknown[0]}
                 )
+            for each in words:
+                if len(each) > 1 and all(word in value for word in each):
+                    raise PydanticCustomError(
+                        "two_words",
+                        "{words} are two words for one thing; give one of them",
+                        {"words": " and ".join(each)},
+                    )
         elif not isinstance(value, cls):
             raise PydanticCustomError(
                 "not_a_mapping", "give a mapping of {keys}", {"keys": ", ".join(cls.model_fields)}
             )
         return value
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name, (first, *others) in cls.words().items():
+            for word in others:
+                same = dict(properties.get(first, {}))
+                same.pop("default", None)
+                properties[word] = {**same, "description": f"Another word for `{name}`."}
+        return schema
 
-class Named(Part):
+
+class Named(Section):
     """A section that stands for an object: its settings are the object's own fields."""
 
     target: ClassVar[type[Any]]
     """The dataclass it stands for."""
 
+    @classmethod
+    def more_fields(cls, target: type[Any], types: Mapping[Any, Any]) -> dict[str, Any]:
+        """Fields of such sections besides those of ``target``."""
+        return {}
+
+    def built(self, **replaced: Any) -> dict[str, Any]:
+        """By field name its value, with an object for every section; ``replaced`` in place of the recipe's."""
+        values = {
+            name: replaced.get(name, getattr(self, name))
+            for name in type(self).model_fields
+            if name != "method"
+        }
+        return {n: v.build() if isinstance(v, Named) else v for n, v in values.items()}
+
     def build(self, **replaced: Any) -> Any:
         """The object; ``replaced`` fields in place of the recipe's."""
-        values = {}
-        for name in type(self).model_fields:
-            if name != "method":
-                value = replaced.get(name, getattr(self, name))
-                values[name] = value.build() if isinstance(value, Named) else value
-        return self.target(**values)
+        return self.target(**self.built(**replaced))
 
-    @classmethod
-    def standing_for(cls, instance: Any) -> Self:
-        """The section that builds an object equal to ``instance``."""
-        raise NotImplementedError(instance)  # pragma: no cover - each generated class has its own
-
-
-class _Names:
-    """Adds to the JSON schema that the name alone will do, and a mapping of the name to its settings."""
-
-    def __init__(self, members: Mapping[str, type[Named]]) -> None:
-        self.members = members
-
-    def __get_pydantic_json_schema__(
-        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        whole = handler(core_schema)
-        settings = dict(whole.get("discriminator", {}).get("mapping", {}))
-        short = {name: {"$ref": reference} for name, reference in settings.items()}
-        keyed = {"type": "object", "properties": short, "minProperties": 1, "maxProperties": 1,
-                 "additionalProperties": False}  # fmt: skip
-        whole.pop("discriminator", None)  # OpenAPI's word, which JSON Schema does not know
-        return {"anyOf": [{"type": "string", "enum": list(self.members)}, whole, keyed]}
-
-
-class Choice:
-    """Marks a setting that is one of several by name: ``Annotated[Named, Choice(word, members)]``.
-
-    It may be written ``filters``, ``{method: filters}`` or ``{filters: {}}``, settings beside the name in
-    the second form and below it in the third.
-
-    Args:
-        word: What it is called in a message, such as ``method`` or ``set``.
-        members: The sections by name.
-    """
-
-    def __init__(self, word: str, members: Mapping[str, type[Named]]) -> None:
-        self.word, self.members = word, members
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        classes = tuple(self.members.values())
-        union: Any = Annotated[Union[classes], Field(discriminator="method")]  # noqa: UP007
-        return handler.generate_schema(
-            Annotated[union, BeforeValidator(self._normalised), _Names(self.members)]
-        )
-
-    def _normalised(self, value: Any) -> Any:
-        members, word = self.members, self.word
-        if isinstance(value, Named):
-            return value
-        if isinstance(value, str):
-            value = {"method": value}
-        if isinstance(value, Mapping) and "method" not in value and len(value) == 1:
-            ((name, settings),) = value.items()
-            if name in members or isinstance(settings, Mapping):
-                value = {"method": name, **(settings or {})}
-        if not isinstance(value, Mapping) or "method" not in value:
-            raise PydanticCustomError(
-                "no_name", "needs a {word}; {names}", {"word": word, "names": nearest("", members)}
-            )
-        name = value["method"]
-        if name not in members:
-            hint = nearest(str(name), members)
-            raise PydanticCustomError(
-                "unknown_name",
-                "no {word} {name}; {hint}",
-                {"word": word, "name": repr(name), "hint": hint},
-            )
-        return value
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        """What the object itself refuses is refused here, at its place in the recipe."""
+        try:
+            in_epochs = isinstance(getattr(self, "cadence", None), str)
+            self.build(**({"cadence": 1} if in_epochs else {}))
+        except RequestError as error:
+            raise PydanticCustomError("refused", "{said}", {"said": str(error)}) from error
+        return self

@@ -17,17 +17,15 @@ from espalier.planning import Plan
 from espalier.recipe._building import (
     make_model,
     make_plan,
-    make_quantise,
-    make_solver,
+    make_stages,
     make_task,
     make_training,
     use_threads,
 )
 from espalier.recipe._recipe import Recipe, validate
-from espalier.recipe._sections import Phase
-from espalier.runs import RunResult, prune_run, read_run
-from espalier.tasks import Classification
-from espalier.training import Training, build_optimizer
+from espalier.runs import Planned, RunOptions, RunResult, check_stages, read_run, run_stages
+from espalier.tasks import Task
+from espalier.training import build_optimizer
 
 _FREE = {"title", "checkpoint", "compare"}
 """Sections that may differ when a run is resumed: they change nothing of what it computes."""
@@ -48,7 +46,7 @@ class Job:
 
     recipe: Recipe
     content: Mapping[str, Any]
-    task: Classification
+    task: Task
     model: nn.Module
     plan: Plan
 
@@ -66,12 +64,10 @@ class Job:
         """
         use_threads(recipe)
         task = make_task(recipe)
-        model = make_model(recipe, classes=len(task.train.classes))
+        model = make_model(recipe, task.model_arguments)
         plan = make_plan(recipe, model, task) if plan is None else plan
-        make_solver(recipe, task.steps_per_epoch)
-        make_quantise(recipe, task.steps_per_epoch)
-        for phase in (recipe.pretrain, recipe.retrain):
-            make_training(recipe, recipe.training if phase is None else recipe.training.of(phase))
+        # What cannot be made is refused now, before anything is trained.
+        check_stages(make_stages(recipe, Planned(plan), task.steps_per_epoch))
         build_optimizer(model.parameters(), make_training(recipe, recipe.training))
         return cls(recipe=recipe, content=content, task=task, model=model, plan=plan)
 
@@ -99,28 +95,23 @@ def run(
         path.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(dict(job.content), sort_keys=False, allow_unicode=True)
         write_bytes(path / "recipe.yaml", text.encode())
-    training = recipe.training
-
-    def settings(phase: Phase | None) -> Training | None:
-        return None if phase is None else make_training(recipe, training.of(phase))
-
-    return prune_run(
+    planned = Planned(
+        job.plan if recipe.pretrain is None else lambda model: make_plan(recipe, model, job.task)
+    )
+    return run_stages(
         job.model,
         job.task,
-        job.plan if recipe.pretrain is None else lambda model: make_plan(recipe, model, job.task),
-        make_solver(recipe, job.task.steps_per_epoch),
-        folder=path,
-        prune=make_training(recipe, training),
-        pretrain=settings(recipe.pretrain),
-        retrain=settings(recipe.retrain),
-        quantise=make_quantise(recipe, job.task.steps_per_epoch),
-        goal=recipe.goal,
+        make_stages(recipe, planned, job.task.steps_per_epoch),
+        path,
+        seed=recipe.training.seed,
         probe=recipe.probe,
-        config={"recipe": recipe.settings(), "seed": training.seed, **environment()},
         resume=resume,
-        checkpoint_every=recipe.checkpoint.steps,
-        checkpoint_seconds=recipe.checkpoint.seconds,
-        on_event=on_event,
+        options=RunOptions(
+            config={"recipe": recipe.settings(), "seed": recipe.training.seed, **environment()},
+            checkpoint_every=recipe.checkpoint.steps,
+            checkpoint_seconds=recipe.checkpoint.seconds,
+            on_event=on_event,
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from espalier.recipe._methods import (
     SetChoice,
     SolverChoice,
 )
-from espalier.recipe._part import Part
+from espalier.recipe._part import Section
 
 Epochs = Annotated[int, Ge(0)]
 Fraction = Annotated[float, Gt(0), Le(1)]
@@ -69,7 +69,7 @@ KeepValue = Annotated[
 ]
 
 
-class Model(Part):
+class ModelSection(Section):
     """The network: one of `espalier models`, or your own function that returns a torch module."""
 
     name: str
@@ -80,7 +80,7 @@ class Model(Part):
     """A safetensors file of pretrained weights; `~` and `${VAR}` are expanded."""
 
 
-class Data(Part):
+class DataSection(Section):
     """What it learns from: one of `espalier data`, or your own function that returns a Split."""
 
     name: str
@@ -103,7 +103,7 @@ class Data(Part):
     """Evaluate on this many images only, the same of each class."""
 
 
-class PlanSection(Part):
+class PlanSection(Section):
     """What may stay: exactly one of density, sparsity, compression, macs, latency, keep."""
 
     density: Fraction | None = None
@@ -115,12 +115,17 @@ class PlanSection(Part):
     macs: Annotated[float, Gt(0)] | None = None
     """Multiply-accumulates that stay: a count, or a fraction in (0, 1] of the dense ones."""
     latency: Annotated[float, Gt(0), Lt(1)] | None = None
-    """Seconds a call that stay, a fraction of the dense ones: measured here, in eager PyTorch, on one
+    """Seconds per call that stay, a fraction of the dense ones: measured here, in eager PyTorch, on one
     image, with `training.threads`; for filters and channels."""
     keep: dict[str, KeepValue] | None = None
     """By parameter name or glob: a count of units, a density, or [filters, columns]."""
     set: SetChoice = Field(default_factory=lambda: SETS["unstructured"].model_validate({}))
     """The shape of sparsity."""
+    sets: dict[str, SetChoice] | None = None
+    """By parameter name or glob the shape of sparsity, in place of `set`: a full name wins, then the first
+    glob; what matches none is not pruned. Filters and channels are coupled, the others pruned alone."""
+    bits: Bits | dict[str, Bits] | None = None
+    """What stays goes on 2^bits levels while it is pruned: for all planned weights, or by name or glob."""
     allocation: Literal["uniform", "erk", "global", "shared"] = "uniform"
     """How one figure is shared out among the tensors."""
     include: list[str] | None = None
@@ -139,7 +144,7 @@ class PlanSection(Part):
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-class Phase(Part):
+class Phase(Section):
     """One phase of training; what it leaves out is as in `training`."""
 
     epochs: Epochs
@@ -154,7 +159,7 @@ class Phase(Part):
     """Largest Euclidean norm of the data gradient."""
 
 
-class SearchBits(Part):
+class SearchBitsSection(Section):
     """Find the bits of each layer by projecting alone, before any training towards them."""
 
     guard: Annotated[float, Ge(0)] = 0.005
@@ -165,35 +170,70 @@ class SearchBits(Part):
     """The most; all layers begin with them."""
 
 
-class Freeze(Phase):
+class FreezeSection(Phase):
     """Put the weights on their levels part by part while the others train on."""
 
     rounds: Count = 8
     """How often a part is frozen, at equal intervals."""
     fraction: Fraction = 0.3
-    """Of a level's free weights a round, the closest first."""
+    """Of a level's free weights per round, the closest first."""
 
 
-class Quantise(Phase):
+class QuantiseSection(Phase):
     """Put what is left on few levels, zero not among them: exactly one of bits, search."""
 
     bits: Bits | dict[str, Bits] | None = None
     """log₂ of the number of levels: for all weights of convolutions and linear layers, or by parameter name or glob."""
-    search: SearchBits | None = None
+    search: SearchBitsSection | None = None
     """Find the bits of each layer instead; the accuracy it looks at is that of `data`'s test images."""
     solver: SolverChoice = Field(
         default_factory=lambda: SOLVERS["slr"].model_validate({"rho": 0.01, "step": 1e-3})
     )
     """By what dynamics the weights reach their levels; nothing is opened or settles here."""
-    freeze: Freeze | None = None
+    freeze: FreezeSection | None = None
     """Gradual freezing after that; without it what is not on its level is projected at once."""
 
 
-class Training(Part):
+class RewindTo(Section):
+    """The weights that an earlier stage had after some of its steps."""
+
+    stage: str
+    """Its name."""
+    step: Annotated[int, Ge(0)] = 0
+    """Optimiser steps of it; 0: its start."""
+
+
+class StartWith(Section):
+    """With which weights a stage begins: exactly one of rewind, load, redraw."""
+
+    rewind: RewindTo | None = None
+    """Those of an earlier stage; what is held stays zero."""
+    load: str | None = None
+    """Those in a safetensors file; `~` and `${VAR}` are expanded."""
+    redraw: Annotated[int, Ge(0)] | None = None
+    """Newly drawn ones, from this seed."""
+
+
+class StageSection(Phase):
+    """One stage of a run; what it leaves out is as in `training`."""
+
+    name: str
+    """What its events and checkpoints are called; each stage has its own."""
+    method: SolverChoice | None = None
+    """How the weights get into the plan; without it they train on, with what earlier stages hold."""
+    start: StartWith | None = None
+    """With which weights it begins; by default those the stage before left."""
+    cut: bool = False
+    """Whether it ends with a cut: the weights are put where the plan wants them, and the zeros are held."""
+    goal: float | None = None
+    """End the stage at the first evaluation that is as good; leave it out if the last cut was."""
+
+
+class TrainingSection(Section):
     """The phase in which it is pruned, and what all phases share."""
 
-    epochs: Epochs
-    """Passes over the training data."""
+    epochs: Epochs | None = None
+    """Passes over the training data; needed unless `stages` say it."""
     optimiser: OptimiserChoice = Field(
         default_factory=lambda: OPTIMISERS["adam"].model_validate({})
     )
@@ -203,7 +243,7 @@ class Training(Part):
     schedule: ScheduleChoice = Field(default_factory=lambda: SCHEDULES["cosine"].model_validate({}))
     """How the learning rate moves over the phase."""
     batch_size: Count = 64
-    """Images a step."""
+    """Samples per step."""
     clip: Annotated[float, Gt(0)] | None = None
     """Largest Euclidean norm of the data gradient; the solver's pull is added after."""
     autocast: Literal["bfloat16"] | None = None
@@ -213,10 +253,10 @@ class Training(Part):
     device: str = "cpu"
     """`cpu`, `cuda`, `cuda:1` …"""
     threads: Count | None = None
-    """CPU threads; by default one a core. For a small network 1 is often fastest, and it is as fast as
+    """CPU threads; by default one per core. For a small network 1 is often fastest, and it is as fast as
     before when others use the machine. Only the same number gives the same bytes."""
 
-    def of(self, phase: Phase) -> "Training":
+    def of(self, phase: Phase) -> "TrainingSection":
         """The whole of a phase: its own settings, ours for what it leaves out."""
         own = {
             name: value
@@ -226,7 +266,7 @@ class Training(Part):
         return self.model_copy(update=own)
 
 
-class Checkpoint(Part):
+class CheckpointSection(Section):
     """How often what a resume needs is written."""
 
     steps: Count | None = None
@@ -235,7 +275,7 @@ class Checkpoint(Part):
     """Seconds after which one is written in any case."""
 
 
-class Compare(Part):
+class CompareSection(Section):
     """What `espalier compare` runs, unless its options say otherwise."""
 
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -245,4 +285,4 @@ class Compare(Part):
     without pruning for the same epochs.
     """
     seeds: Count = 1
-    """Seeds a method: training.seed, training.seed + 1 …"""
+    """Seeds per method: training.seed, training.seed + 1 …"""

@@ -7,18 +7,19 @@ comes out (seed, title, checkpoints) are left out.
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from espalier._ground.interval import Interval, interval
 from espalier.report._numbers import finite
 from espalier.report._runs import Run
+from espalier.tasks import Goal
 
 _NOT_SETTINGS = {"seed", "title", "compare", "checkpoint"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class MethodRuns:
     """The runs that differ in nothing but the seed.
 
     Attributes:
@@ -54,10 +55,12 @@ class Comparison:
     Attributes:
         groups: in the order in which they were given.
         setting: dotted key of the only setting, besides the method, that varies; or ``None``.
+        goal: the figure that the page compares.
     """
 
-    groups: Sequence[Group]
+    groups: Sequence[MethodRuns]
     setting: str | None
+    goal: Goal
 
     @property
     def methods(self) -> list[str]:
@@ -76,6 +79,9 @@ def mean(values: Sequence[Any]) -> Interval | None:
 
 def compare(runs: Sequence[Run]) -> Comparison:
     """Puts seeds together and finds what the groups differ in."""
+    # One page compares one figure; a finished run knows its goal, an unfinished one guesses.
+    goal = next((run.goal for run in runs if run.result is not None), runs[0].goal)
+    runs = [replace(run, goal=goal) for run in runs]
     together: dict[str, list[tuple[Run, dict[str, Any]]]] = {}
     for run in runs:
         settings = flatten(run.recipe)
@@ -90,14 +96,14 @@ def compare(runs: Sequence[Run]) -> Comparison:
     labels = [_label(group[0], own, varied) for group, own in zip(members, resolved, strict=True)]
     setting = varied[0] if len(varied) == 1 else None
     groups = tuple(
-        Group(
+        MethodRuns(
             label=label if labels.count(label) == 1 else f"{label} · {group[0].label}",
             runs=tuple(group),
             value=own.get(setting) if setting else None,
         )
         for label, group, own in zip(labels, members, resolved, strict=True)
     )
-    return Comparison(groups=groups, setting=setting)
+    return Comparison(groups=groups, setting=setting, goal=goal)
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,10 @@ A value that is missing or not finite is written as an en dash, so that no table
 """
 
 import math
+from dataclasses import replace
 from typing import Any
+
+from espalier.tasks import Goal
 
 MISSING = "–"
 _THIN = "\u202f"  # narrow no-break space, before a unit
@@ -45,6 +48,41 @@ def points(value: Any) -> str:
     rounded = round(100 * number, 2)
     sign = "−" if rounded < 0 else "+" if rounded > 0 else "±"
     return f"{sign}{abs(rounded):.2f}"
+
+
+def figure(value: Any, goal: Goal) -> str:
+    """A goal's figure in its unit: fractions in per cent, whatever else as the terminal has it.
+
+    >>> error = Goal(name="wrong", unit="errors", higher_is_better=False)
+    >>> [figure(0.98125, Goal()), figure(120, error)] == [percent(0.98125), f"120{_THIN}errors"]
+    True
+    """
+    number = finite(value)
+    if number is None or goal.unit == "fraction":
+        return percent(number)
+    return goal.shown(number).replace(" ", _THIN, 1)
+
+
+def half_width(value: float, goal: Goal) -> str:
+    """Half an interval of a goal's figure, on the scale of :func:`figure` and without its unit."""
+    if goal.unit == "fraction":
+        return f"{100 * value:.2f}"
+    return replace(goal, unit="").shown(value)
+
+
+def change(before: float, after: float, goal: Goal) -> str:
+    """What a goal's figure lost or won: points where it is a fraction, else better or worse.
+
+    >>> perplexity = Goal(name="perplexity", unit="", higher_is_better=False)
+    >>> change(0.75, 0.5, Goal()), change(8.0, 8.5, perplexity), change(8.0, 8.0, perplexity)
+    ('−25.00 points', '0.5 worse', 'the same')
+    """
+    if goal.unit == "fraction":
+        return f"{points(after - before)} points"
+    if figure(before, goal) == figure(after, goal):  # what is left is rounding
+        return "the same"
+    loss = goal.loss(before, after)
+    return f"{figure(abs(loss), goal)} {'worse' if loss > 0 else 'better'}"
 
 
 def ratio(value: Any, digits: int | None = None) -> str:

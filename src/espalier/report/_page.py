@@ -12,7 +12,7 @@ from espalier.report import _numbers as numbers
 from espalier.report import _tables as tables
 from espalier.report import _words as words
 from espalier.report import figures
-from espalier.report._groups import Group, compare
+from espalier.report._groups import MethodRuns, compare
 from espalier.report._runs import DENSE, Run
 from espalier.report._smaller import Smaller, smaller
 from espalier.report._tables import Table
@@ -22,7 +22,7 @@ Facts = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class RunEvidence:
     """What one run leaves as evidence; every part may be missing."""
 
     label: str
@@ -86,11 +86,11 @@ def render(runs: Sequence[Run]) -> str:
     )
 
 
-def _evidence(group: Group, index: int) -> Evidence:
+def _evidence(group: MethodRuns, index: int) -> RunEvidence:
     run, name = group.runs[0], f"run{index}"
     pictures, left_out = figures.heatmaps(run)
     outcome = str((run.result or {}).get("outcome") or "unfinished")
-    return Evidence(
+    return RunEvidence(
         label=group.label,
         outcome=outcome.replace("_", " "),
         sentence=str((run.result or {}).get("sentence") or ""),
@@ -134,7 +134,7 @@ def _common(environments: Sequence[Facts]) -> Facts:
     return [fact for fact in environments[0] if all(fact in other for other in environments)]
 
 
-def _again(group: Group, common: Facts) -> Again:
+def _again(group: MethodRuns, common: Facts) -> Again:
     own = _common([_environment(run) for run in group.runs])
     return Again(
         label=group.label,

@@ -16,22 +16,18 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from espalier._ground.files import read_mapping
+from espalier._ground.registry import Members
 from espalier.errors import RunFolderError
+from espalier.methods import Method
 from espalier.report._numbers import finite
+from espalier.runs import Procedure, Result
 from espalier.runs import read_run as read_record
+from espalier.solvers import Solver
+from espalier.tasks import Goal
 
 Json = Mapping[str, Any]
 
 DENSE = "Dense training"
-_METHODS = {
-    "slr": "SLR",
-    "slr_released": "SLR as released",
-    "admm": "ADMM",
-    "penalty": "Penalty",
-    "gradual": "Gradual magnitude",
-    "one_shot": "One-shot magnitude",
-    "oneshot": "One-shot magnitude",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +44,10 @@ class Run:
         updates: "update" events, one for each step.
         resumed: how often the run was taken up again.
         result: ``result.json``; ``None`` while the run is unfinished.
+        pruning: epochs and seconds of the stages that pruned, rounds and all.
         compact: ``compact.json``; ``None`` unless the run was compacted.
         latency: ``latency.json``; ``None`` unless its latency was measured.
+        goal: the figure that it is judged by.
     """
 
     path: Path
@@ -61,8 +59,10 @@ class Run:
     updates: Sequence[Json]
     resumed: int
     result: Json | None
+    pruning: tuple[int, float | None]
     compact: Json | None
     latency: Json | None
+    goal: Goal
 
     @property
     def recipe(self) -> Json:
@@ -83,7 +83,8 @@ class Run:
         name, plan = named(self.recipe.get("solver")), self.recipe.get("plan")
         if not name or (isinstance(plan, Mapping) and plan.get("density") == 1):
             return DENSE
-        return _METHODS.get(name, name)
+        said = (self.result or {}).get("method")
+        return str(said) if said else _title(name)
 
     @property
     def model(self) -> str:
@@ -92,8 +93,8 @@ class Run:
 
     @property
     def data(self) -> str:
-        """The data set's name."""
-        return named(self.recipe.get("data")) or "unnamed data"
+        """The data set's name, or that of a task of one's own."""
+        return named(self.recipe.get("data") or self.recipe.get("task")) or "unnamed data"
 
     @property
     def label(self) -> str:
@@ -116,28 +117,19 @@ class Run:
         dense, solver = finite(seconds.get("dense")), finite(seconds.get("solver"))
         return solver / dense if dense and solver else None
 
-    @cached_property
-    def goal(self) -> str:
-        """The metric that counts, higher being better: ``"accuracy"`` unless there is none."""
-        shown = [epoch.get("metrics") for epoch in self.epochs] + [self.got("dense")]
-        for metrics in shown:
-            if isinstance(metrics, Mapping) and metrics and "accuracy" not in metrics:
-                return str(next((name for name in metrics if name != "loss"), "accuracy"))
-        return "accuracy"
-
     def got(self, stage: str) -> Json:
         """A part of the result that is a mapping; empty when missing."""
         value = (self.result or {}).get(stage)
         return value if isinstance(value, Mapping) else {}
 
     def final(self, stage: str) -> float | None:
-        """The goal metric at a stage, such as ``"dense"`` or ``"hard_pruned"``.
+        """The goal's figure at a stage, such as ``"dense"`` or ``"hard_pruned"``.
 
         An unfinished run answers ``"hard_pruned"`` with its last evaluation.
         """
-        value = finite(self.got(stage).get(self.goal))
+        value = finite(self.got(stage).get(self.goal.name))
         if value is None and self.result is None and stage.startswith("hard_pruned"):
-            seen = [finite((e.get(stage) or {}).get(self.goal)) for e in self.phase("prune")]
+            seen = [finite((e.get(stage) or {}).get(self.goal.name)) for e in self.phase("prune")]
             value = next((v for v in reversed(seen) if v is not None), None)
         return value
 
@@ -169,6 +161,16 @@ class Run:
             raise RunFolderError(f"{path}: not a whole safetensors file: {error}") from error
 
 
+def _title(name: str) -> str:
+    """What a method is called in prose, from the class that has the name."""
+    name = {"one_shot": "oneshot"}.get(name, name)
+    for family in (Solver, Method, Procedure):
+        found: Any = Members(family).get(name)
+        if found is not None:
+            return str(found.title)
+    return name
+
+
 def named(spec: Any) -> str:
     """The name within a specification: ``"x"``, ``{"name": "x", …}`` or ``{"x": {…}}``.
 
@@ -191,20 +193,36 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         RunFolderError: a file in it is damaged.
     """
     record = read_record(Path(path))
+    done = record.result
     kinds = [event["event"] for event in record.events]
+    epochs = _latest(record.events, "epoch", "phase", "epoch")
     return Run(
         path=record.path,
         config=record.config,
         recipe_text=_text(record.path / "recipe.yaml"),
         plan=_entries(record.plan or {}),
         phases=_latest(record.events, "phase", "phase"),
-        epochs=_latest(record.events, "epoch", "phase", "epoch"),
+        epochs=epochs,
         updates=_latest(record.events, "update", "step"),
         resumed=kinds.count("resumed"),
-        result=record.result,
+        result=None if done is None else done.to_dict(),
+        pruning=(0, None) if done is None else (done.pruning_epochs, done.pruning_seconds),
         compact=_found(record.path / "compact.json"),
         latency=_found(record.path / "latency.json"),
+        goal=_goal(record.result, epochs),
     )
+
+
+def _goal(result: Result | None, epochs: Sequence[Json]) -> Goal:
+    """As the result has it; of runs unfinished or of version 0.1, what their metrics let one guess."""
+    if result is not None and "goal" in result.model_fields_set:
+        return Goal(**result.goal.model_dump())
+    told = [epoch.get("metrics") for epoch in epochs] + [result.dense if result else None]
+    names = dict.fromkeys(str(name) for one in told if isinstance(one, Mapping) for name in one)
+    if not names or "accuracy" in names:
+        return Goal()
+    name = next((name for name in names if name != "loss"), "loss")
+    return Goal(name=name, unit="", higher_is_better=name != "loss")  # as tasks.FromLoaders guesses
 
 
 def _found(path: Path) -> Json | None:

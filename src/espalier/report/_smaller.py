@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from espalier.errors import EspalierError
-from espalier.planning._runtimes import usable_by
 from espalier.report import _numbers as numbers
 from espalier.report._numbers import MISSING, finite
 from espalier.report._runs import Json, Run
@@ -22,7 +21,7 @@ _FILES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proof:
+class ProofShown:
     """The compact model against the masked one, in a word and a sentence."""
 
     holds: bool
@@ -44,7 +43,7 @@ class Smaller:
     """
 
     usable: Sequence[tuple[str, str]]
-    proof: Proof | None
+    proof: ProofShown | None
     widths: Sequence[Drawing]
     sizes: Table | None
     remarks: Sequence[str]
@@ -76,7 +75,7 @@ def _usable(run: Run) -> list[tuple[str, str]]:
         except EspalierError:
             continue  # a set of another version; the table of layers names it
         found.setdefault(set_name(row), which)
-    return [(told, f"{sentence(usable_by(which))}{_exact(which)}") for told, which in found.items()]
+    return [(told, f"{sentence(which.usable_by)}{_exact(which)}") for told, which in found.items()]
 
 
 def _exact(which: Set) -> str:
@@ -93,19 +92,19 @@ def _part(said: Json, key: str) -> Json:
     return value if isinstance(value, Mapping) else {}
 
 
-def _proof(said: Json) -> Proof | None:
+def _proof(said: Json) -> ProofShown | None:
     difference, scale = finite(said.get("difference")), finite(said.get("scale"))
     if difference is None or scale is None:
         return None
     if said.get("mismatch"):
-        return Proof(holds=False, sentence=f"{said['mismatch']}.")
+        return ProofShown(holds=False, sentence=f"{said['mismatch']}.")
     batches = [numbers.count(said.get(f"{kind}_batches")) for kind in ("random", "real")]
     sentence = (
         f"max |Δoutput| between the masked and the compact model is {numbers.scientific(difference)}, with "
         f"outputs up to {numbers.scientific(scale)}, on {batches[0]} random and {batches[1]} real batches, in "
         f"evaluation mode; {finite(said.get('tolerance')) or 0:g} of the largest output is allowed."
     )
-    return Proof(holds=said.get("holds") is True, sentence=sentence)
+    return ProofShown(holds=said.get("holds") is True, sentence=sentence)
 
 
 def _widths(said: Json) -> list[tuple[str, float, float]]:
@@ -159,19 +158,20 @@ def _ratio(was: Any, now: Any) -> str:
 
 
 def _remarks(run: Run, said: Json) -> list[str]:
-    told = []
+    told, goal = [], run.goal
     if said.get("removed") == 0:
         told.append("Nothing could be removed: the compact model is the masked one.")
     pure = _part(said, "purification")
     if pure:
-        test = [numbers.percent(_part(pure, "test").get(key)) for key in ("before", "after")]
+        test = [numbers.figure(_part(pure, "test").get(key), goal) for key in ("before", "after")]
         told.append(
             "The masked model was purified first, which changes it: "
-            f"{run.goal} on the test set {test[0]} before, {test[1]} after."
+            f"{goal.name} on the test set {test[0]} before, {test[1]} after."
         )
-    accuracy = finite(_part(said, "metrics").get(run.goal))
-    if accuracy is not None:
-        told.append(f"The compact model's {run.goal} on the test set: {numbers.percent(accuracy)}.")
+    own = finite(_part(said, "metrics").get(goal.name))
+    if own is not None:
+        shown = numbers.figure(own, goal)
+        told.append(f"The compact model's {goal.name} on the test set: {shown}.")
     constant = finite(said.get("constant"))
     if constant:
         told.append(
@@ -238,11 +238,8 @@ def _spread(values: Json, told: Any, strong: bool = False) -> Cell:
 
 def _timing(said: Json) -> list[str]:
     told = [sentence(x) for key in ("roofline", "remarks") for x in _lines(said.get(key))]
-    where = [
-        str(_part(said, "hardware")[key])
-        for key in ("cpu", "gpu")
-        if _part(said, "hardware").get(key)
-    ]
+    hardware = _part(said, "hardware")
+    where = [str(hardware[key]) for key in ("cpu", "gpu") if hardware.get(key)]
     where += [f"{package} {number}" for package, number in _part(said, "versions").items()]
     if where:
         told.append(f"Measured on {', '.join(where)}.")

@@ -6,11 +6,12 @@ from typing import Any
 
 from espalier._ground.interval import Interval
 from espalier.report import _numbers as numbers
-from espalier.report._groups import Comparison, Group, mean
+from espalier.report._groups import Comparison, MethodRuns, mean
 from espalier.report._numbers import MISSING, finite
 from espalier.report._runs import DENSE, Json, Run
 from espalier.report.figures import Key
 from espalier.report.figures._certificate import relative_violation
+from espalier.tasks import Goal
 
 CONVENTIONS = {
     "all_nonbias": "all parameters but biases (SLR)",
@@ -50,8 +51,8 @@ class Table:
 
 
 def level_field(comparison: Comparison, keys: Sequence[Key]) -> Table:
-    """One row a group: accuracies over seeds, compression, time, overhead, outcomes."""
-    groups = comparison.groups
+    """One row per group: the goal's figure over seeds, compression, time, overhead, outcomes."""
+    groups, goal = comparison.groups, comparison.goal
     stages = [
         (stage, label, [mean([run.final(stage) for run in group.runs]) for group in groups])
         for stage, label in STAGES
@@ -59,7 +60,8 @@ def level_field(comparison: Comparison, keys: Sequence[Key]) -> Table:
     stages = [column for column in stages if any(column[2])]
     extra: tuple[tuple[str, Callable[[Run], Any], Callable[[Any], str]], ...] = (
         ("compression", _headline_compression, numbers.ratio),
-        ("pruning time", lambda run: run.got("seconds").get("prune"), numbers.duration),
+        ("epochs", lambda run: run.pruning[0] or None, numbers.count),
+        ("pruning time", lambda run: run.pruning[1], numbers.duration),
         ("step overhead", lambda run: run.overhead, lambda value: numbers.ratio(value, digits=3)),
     )
     columns = [(label, [g.mean(of) for g in groups], text) for label, of, text in extra]
@@ -70,33 +72,38 @@ def level_field(comparison: Comparison, keys: Sequence[Key]) -> Table:
         row = [Cell(text=group.label, key=key), Cell(text=str(len(group.runs)))]
         for stage, _, means in stages:
             uncut = group.method == DENSE and stage.startswith("hard_pruned")
-            row.append(_accuracy(means, index, competing * (stage != "dense"), uncut))
+            rivals = competing * (stage != "dense")
+            row.append(_figure(means, index, rivals, uncut, goal))
         row += [
             Cell(text=text(found.mean) if (found := means[index]) else MISSING)
             for _, means, text in columns
         ]
         rows.append([*row, Cell(text=_outcomes(group))])
     heads = ["method", "n", *(label for _, label, _ in stages), *(c[0] for c in columns), "outcome"]
-    caption = "Bold: the highest mean of its column."
+    caption = f"Bold: the {'highest' if goal.higher_is_better else 'lowest'} mean of its column."
+    if goal.name != "accuracy":
+        caption += f" The figure is {goal.name}"
+        caption += "." if goal.higher_is_better else "; lower is better."
     if any(m and m.half_width is not None for _, _, means in stages for m in means):
         caption = "Mean ± half-width of the Student-t 95\u202f% interval over n seeds. " + caption
     return Table(heads=heads, words=(0, len(heads) - 1), rows=rows, caption=caption)
 
 
-def _accuracy(
-    means: Sequence[Interval | None], index: int, competing: Sequence[int], uncut: bool
+def _figure(
+    means: Sequence[Interval | None], index: int, competing: Sequence[int], uncut: bool, goal: Goal
 ) -> Cell:
     own = means[index]
     if own is None:
         return Cell(text=MISSING)
     rivals = [m.mean for i in competing if (m := means[i]) is not None]
-    note = "" if not own.half_width else f"± {100 * own.half_width:.2f}"
+    note = "" if not own.half_width else f"± {numbers.half_width(own.half_width, goal)}"
     note += " uncut" * uncut
-    strong = index in competing and len(rivals) > 1 and own.mean == max(rivals)
-    return Cell(text=numbers.percent(own.mean), note=note, strong=strong)
+    best = max if goal.higher_is_better else min
+    strong = index in competing and len(rivals) > 1 and own.mean == best(rivals)
+    return Cell(text=numbers.figure(own.mean, goal), note=note, strong=strong)
 
 
-def _outcomes(group: Group) -> str:
+def _outcomes(group: MethodRuns) -> str:
     seen = [str((run.result or {}).get("outcome") or "unfinished") for run in group.runs]
     told = dict.fromkeys(seen)
     if len(told) == 1:

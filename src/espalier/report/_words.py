@@ -8,6 +8,7 @@ from espalier.report import _tables as tables
 from espalier.report._groups import Comparison
 from espalier.report._runs import DENSE, Run, named
 from espalier.report._tables import STAGES
+from espalier.tasks import Goal
 
 _STAGE_NOTES = {
     "dense": "before pruning",
@@ -19,7 +20,7 @@ _STAGE_NOTES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """One accuracy on the ladder from dense to what is handed back."""
+    """One figure on the ladder from dense to what is handed back."""
 
     stage: str
     value: str
@@ -59,27 +60,34 @@ def lead(comparison: Comparison) -> str:
         what = f"{n} runs of {groups[0].label} that differ in their seed."
     if not ranked:
         return f"{what} None has been cut yet."
-    ranked.sort(key=lambda pair: -pair[0])
-    best = numbers.percent(ranked[0][0])
-    first = [phrase for value, phrase in ranked if numbers.percent(value) == best]
+    goal = comparison.goal
+    ranked.sort(key=lambda pair: pair[0], reverse=goal.higher_is_better)
+    best = numbers.figure(ranked[0][0], goal)
+    first = [phrase for value, phrase in ranked if numbers.figure(value, goal) == best]
+    # A bare number does not say what it is; per cent and units do.
+    best = best if goal.unit else f"{goal.name} {best}"
     if len(first) == len(ranked) > 1:
         return f"{what} Cut and not retrained, all have {best}."
     leaders = " and ".join([", ".join(first[:-1]), first[-1]] if first[1:] else first)
     told = f"{what} Cut and not retrained, {leaders} {'have' if first[1:] else 'has'} {best}"
-    last = f"{ranked[-1][1]} {numbers.percent(ranked[-1][0])}"
+    last = f"{ranked[-1][1]} {numbers.figure(ranked[-1][0], goal)}"
+    ends = ("most", "least") if goal.higher_is_better else ("lowest", "highest")
     if len(ranked) == 1:
         return f"{told}."
     return (
-        f"{told} and {last}." if len(ranked) == 2 else f"{told}, the most, and {last}, the least."
+        f"{told} and {last}."
+        if len(ranked) == 2
+        else f"{told}, the {ends[0]}, and {last}, the {ends[1]}."
     )
 
 
 def _lead_of_one(run: Run) -> str:
+    goal = run.goal
     cut, dense, retrained = (run.final(s) for s in ("hard_pruned", "dense", "retrained"))
     if run.result is None:
         told = "This run is unfinished: it has no result yet."
         if cut is not None:
-            told += f" Cut at its last evaluation, its {run.goal} was {numbers.percent(cut)}."
+            told += f" Cut at its last evaluation, its {goal.name} was {numbers.figure(cut, goal)}."
         return told
     headline = tables.headline(run)
     told = f"{run.method} pruned {run.model}"
@@ -87,25 +95,34 @@ def _lead_of_one(run: Run) -> str:
         told += f" {numbers.ratio(headline[1])}"
     if cut is None:
         return f"{told}."
-    told += f". Cut and not retrained, its {run.goal} is {numbers.percent(cut)}"
+    told += f". Cut and not retrained, its {goal.name} is {numbers.figure(cut, goal)}"
     if dense is not None:
-        how = "below" if dense >= cut else "above"
-        told += f", {abs(100 * (dense - cut)):.2f} points {how} dense"
+        told += f", {_beside_dense(dense, cut, goal)}"
     if retrained is not None:
-        told += f"; after masked retraining, {numbers.percent(retrained)}"
+        told += f"; after masked retraining, {numbers.figure(retrained, goal)}"
     return f"{told}."
 
 
+def _beside_dense(dense: float, cut: float, goal: Goal) -> str:
+    if goal.unit == "fraction":
+        how = "below" if dense >= cut else "above"
+        return f"{abs(100 * (dense - cut)):.2f} points {how} dense"
+    told = numbers.change(dense, cut, goal)
+    return f"{told} {'as' if told == 'the same' else 'than'} dense"
+
+
 def ladder(run: Run) -> list[Rung]:
-    """The accuracies the run has, from dense to retrained, and what each lost."""
-    dense = run.final("dense")
+    """The figures the run has, from dense to retrained, and what each lost."""
+    dense, goal = run.final("dense"), run.goal
     rungs = []
     for stage, label in STAGES:
         value = run.final(stage)
         if value is not None:
-            change = "" if dense is None or stage == "dense" else numbers.points(value - dense)
-            note = _STAGE_NOTES[stage]
-            rungs.append(Rung(stage=label, value=numbers.percent(value), note=note, change=change))
+            beside = None if stage == "dense" else dense
+            change = "" if beside is None else numbers.change(beside, value, goal)
+            note = _STAGE_NOTES[stage] if goal.unit else f"{goal.name}, {_STAGE_NOTES[stage]}"
+            told = numbers.figure(value, goal)
+            rungs.append(Rung(stage=label, value=told, note=note, change=change))
     return rungs
 
 

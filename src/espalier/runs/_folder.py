@@ -17,11 +17,10 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
-from espalier.errors import RunFolderError, WrongFolderError
-from espalier._ground.files import TEMPORARY, plain, replacing, write_bytes, write_json
-from espalier.runs._record import FORMAT, VERSION, read_events, read_run
 from espalier._ground.events import Event
-from espalier._ground.files import plain
+from espalier._ground.files import TEMPORARY, plain, replacing, write_bytes, write_json
+from espalier.errors import RunFolderError, WrongFolderError
+from espalier.runs._record import FORMAT, VERSION, read_events, read_run
 
 if sys.platform != "win32":
     import fcntl

@@ -1,20 +1,20 @@
 """Reading a run folder, finished or not."""
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from espalier._ground.events import Event
 from espalier._ground.files import read_mapping
 from espalier.errors import RunFolderError, WrongFolderError
+from espalier.runs._result import Result, read_result
 
 FORMAT = "espalier-run"
-VERSION = 1
+VERSION = 2
+"""2 since runs are lists of stages; finished runs of version 1 are read as well."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
@@ -32,7 +32,7 @@ class RunRecord:
     config: Mapping[str, Any]
     plan: Mapping[str, Any] | None
     events: tuple[Event, ...]
-    result: Mapping[str, Any] | None
+    result: Result | None
 
 
 def read_run(path: Path | str) -> RunRecord:
@@ -50,10 +50,10 @@ def read_run(path: Path | str) -> RunRecord:
     config = read_mapping(path / "config.json")
     if config.get("format") != FORMAT:
         raise WrongFolderError(f"{path}: its config.json is not that of a run; give a run's folder")
-    if config.get("version") != VERSION:
+    if config.get("version") not in (1, VERSION):
         raise RunFolderError(
             f"{path}: a run of format version {config.get('version')!r}, and this Espalier reads "
-            f"{VERSION}; use the Espalier that wrote it"
+            f"1 and {VERSION}; use the Espalier that wrote it"
         )
     has = {name: (path / name).is_file() for name in ("plan.yaml", "result.json")}
     return RunRecord(
@@ -61,7 +61,7 @@ def read_run(path: Path | str) -> RunRecord:
         config=config,
         plan=read_mapping(path / "plan.yaml") if has["plan.yaml"] else None,
         events=tuple(read_events(path / "metrics.jsonl")),
-        result=read_mapping(path / "result.json") if has["result.json"] else None,
+        result=read_result(path / "result.json") if has["result.json"] else None,
     )
 
 

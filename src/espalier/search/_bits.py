@@ -11,7 +11,7 @@ from espalier.measure import LayerKind, layer_kinds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class BitTrial:
     """One assignment of bits that was tried.
 
     Attributes:
@@ -41,7 +41,7 @@ class BitSearch:
     metric: float
     reference: float
     guard: float
-    tried: tuple[Trial, ...]
+    tried: tuple[BitTrial, ...]
 
     @property
     def met(self) -> bool:
@@ -102,11 +102,11 @@ def search_bits(
             f"names={list(names)}, guard={guard}, low={low}, high={high}; give at least one name, "
             "guard >= 0 and 1 <= low <= high"
         )
-    tried: list[Trial] = []
+    tried: list[BitTrial] = []
 
-    def attempt(bits: Mapping[str, int]) -> Trial:
+    def attempt(bits: Mapping[str, int]) -> BitTrial:
         metric = evaluate(bits)
-        tried.append(Trial(bits=bits, metric=metric, accepted=metric >= reference - guard))
+        tried.append(BitTrial(bits=bits, metric=metric, accepted=metric >= reference - guard))
         return tried[-1]
 
     best = attempt(dict.fromkeys(names, high))

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from espalier.compaction import compact
 from espalier.errors import BudgetError
-from espalier.measure._contestants import Prepare, eager
 from espalier.measure._latency import Spread, latency
+from espalier.measure._runtimes import Prepare, eager
 from espalier.methods._holding import hold_
 from espalier.planning import Plan, plan
 from espalier.sets import Channels, Filters, Set
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class LatencyTrial:
     """One set of widths that was measured.
 
     Attributes:
@@ -41,7 +41,7 @@ class LatencyPlan:
     """
 
     plan: Plan
-    trials: tuple[Trial, ...]
+    trials: tuple[LatencyTrial, ...]
 
 
 def plan_for_latency(
@@ -72,11 +72,11 @@ def plan_for_latency(
     Args:
         model: Any device; not modified.
         example_input: One batch, samples along the first axis.
-        target: τ, a fraction in (0, 1) of the dense model's seconds a call.
+        target: τ, a fraction in (0, 1) of the dense model's seconds per call.
         batch: Samples a call.
         threads: Threads a call may use.
         runtime: What times a module: ``eager``, ``compiled``, your own, or ONNX Runtime by
-            ``functools.partial(espalier.export._contestants.in_onnx_runtime, example=example_input)``.
+            ``functools.partial(espalier.export._runtimes.in_onnx_runtime, example=example_input)``.
         set: ``Filters()`` (the default) or ``Channels()``.
         include: As for :func:`espalier.plan`.
         exclude: Likewise.
@@ -128,7 +128,7 @@ def plan_for_latency(
         except BudgetError:  # narrower than the smallest widths
             low = macs
             continue
-        trial = Trial(macs=macs, macs_left=made.macs_left or 0, latency=measured(made))
+        trial = LatencyTrial(macs=macs, macs_left=made.macs_left or 0, latency=measured(made))
         done.append(trial)
         if trial.latency.median <= target:
             best, low = made, macs
@@ -149,7 +149,7 @@ def _cut(model: nn.Module, made: Plan, example: Tensor) -> nn.Module:
     return compact(cut, example, zero_constants=True).model
 
 
-def _unmet(target: float, done: list[Trial]) -> str:
+def _unmet(target: float, done: list[LatencyTrial]) -> str:
     if not done:
         return (
             f"a latency of {target:g} of the dense model's: no widths were tried; give more trials"

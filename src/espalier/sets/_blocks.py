@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from espalier.errors import RequestError, ShapeError
+from annotated_types import Ge
+
+from espalier.errors import ShapeError
 from espalier.sets._layout import Layout, divisors, matrix
 from espalier.sets._set import GroupSet
 
@@ -33,15 +36,15 @@ class Blocks(GroupSet):
         tensor([[0., 0., 0., 3.]])
     """
 
-    h: int
-    w: int
+    h: Annotated[int, Ge(1)]
+    w: Annotated[int, Ge(1)]
 
     name = "blocks"
     unit = "blocks"
-
-    def __post_init__(self) -> None:
-        if self.h < 1 or self.w < 1:
-            raise RequestError(f"blocks: h={self.h}, w={self.w}; give h >= 1 and w >= 1")
+    usable_by = (
+        "not used by dense kernels (eager PyTorch, torch.compile, ONNX Runtime); block-sparse "
+        "matrix kernels can use large blocks of linear layers: measure"
+    )
 
     def check(self, shape: Sequence[int], *, groups: int = 1) -> None:
         self.layout(shape)

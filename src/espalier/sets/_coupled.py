@@ -15,25 +15,9 @@ import torch
 from torch import Tensor
 
 from espalier._ground.types import Weights
-from espalier.errors import BudgetError, NonFiniteError, RequestError, ShapeError
-from espalier.sets._energy import energy
+from espalier.errors import BudgetError, RequestError
+from espalier.sets._along import STAYS, Along, columns_of, energy_of, spread
 from espalier.sets._select import largest
-
-STAYS = -1
-"""The unit of an index that belongs to none: it always stays."""
-
-
-@dataclass(frozen=True)
-class Along:
-    """Which unit every index of one axis of a tensor belongs to.
-
-    Attributes:
-        axis: Of the tensor.
-        units: One number an index; ``STAYS`` for indices that never go.
-    """
-
-    axis: int
-    units: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +78,23 @@ class Coupled:
             if name not in self.members or self.members[name].axis != 0:
                 raise RequestError(f"{name}: columns of what is no member along axis 0")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The members."""
+        return tuple(self.members)
+
+    @property
+    def implies(self) -> tuple[str, ...]:
+        """The tensors of which units take slices along."""
+        return tuple(self.implied)
+
     def support(self, weights: Weights, metrics: Weights | None = None) -> dict[str, Tensor]:
         """Boolean mask of every member: where the projection may be nonzero.
 
         Arguments and errors are those of :meth:`project`.
         """
         energies = {
-            name: _energy(name, weights[name], (metrics or {}).get(name), along)
+            name: energy_of(name, weights[name], (metrics or {}).get(name), along)
             for name, along in self.members.items()
         }
         chosen = self._choose(self._by_unit(energies))
@@ -108,8 +102,8 @@ class Coupled:
         if self.columns:
             chosen, columns = self._climb(energies, chosen)
         return {
-            name: _spread(along, chosen, weights[name].shape)
-            & _columns_of(columns.get(name), weights[name].shape)
+            name: spread(along, chosen, weights[name].shape)
+            & columns_of(columns.get(name), weights[name].shape)
             for name, along in self.members.items()
         }
 
@@ -154,12 +148,14 @@ class Coupled:
 
         Args:
             members: Weights, or masks, of the members.
-            shapes: Of the tensors in ``implied``.
+            shapes: By name; those of the tensors in ``implied`` that are wanted.
         """
         occupied = self.occupied(members)
         masks = {}
         for name, alongs in self.implied.items():
-            parts = [_spread(along, occupied, shapes[name]) for along in alongs]
+            if name not in shapes:
+                continue
+            parts = [spread(along, occupied, shapes[name]) for along in alongs]
             masks[name] = torch.stack(parts).all(0)
         return masks
 
@@ -205,6 +201,10 @@ class Coupled:
             return sides[0] * min(self.columns[name], prod(sides[1:]))
         return prod(sides)
 
+    def nonzeros(self, shapes: Mapping[str, Sequence[int]]) -> int:
+        """How many weights of all members together may be nonzero."""
+        return sum(self.left(name, shapes[name]) for name in self.members)
+
     def alongs(self, name: str) -> tuple[Along, ...]:
         """The axes of a tensor along which units go."""
         own = (self.members[name],) if name in self.members else ()
@@ -236,7 +236,7 @@ class Coupled:
         """Columns, then units, in turn until the units alone cannot be improved."""
         while True:
             columns = {name: self._best_columns(name, e[name], chosen) for name in self.columns}
-            inside = {name: v * _columns_of(columns.get(name), v.shape) for name, v in e.items()}
+            inside = {name: v * columns_of(columns.get(name), v.shape) for name, v in e.items()}
             by_unit = self._by_unit(inside)
             better = self._choose(by_unit)
             # Ties move without gain, so ask for gain: it cannot go on for ever.
@@ -249,38 +249,10 @@ class Coupled:
         keep, count = self.columns[name], prod(e.shape[1:])
         if not 0 <= keep <= count:
             raise BudgetError(f"{name}: keep={keep} of {count} columns; give 0 to {count}")
-        rows = _spread(self.members[name], chosen, e.shape)
+        rows = spread(self.members[name], chosen, e.shape)
         alive = torch.ones_like(rows)
         for along in self.implied.get(name, ()):
-            alive &= _spread(along, chosen, e.shape)
+            alive &= spread(along, chosen, e.shape)
         reads = alive.flatten(1).any(0)
         scores = (e * rows).flatten(1).sum(0).where(reads, -1.0)
         return largest(scores, keep) & reads
-
-
-def _energy(name: str, w: Tensor, metric: Tensor | None, along: Along) -> Tensor:
-    if along.axis >= w.dim() or w.shape[along.axis] != len(along.units):
-        raise ShapeError(
-            f"{name}: shape {tuple(w.shape)} but {len(along.units)} indices along axis {along.axis}"
-        )
-    e, exponent = energy(w.double(), metric)
-    e = e * (2.0**exponent if exponent < 1024 else torch.inf)
-    if e.numel() and not bool(torch.isfinite(e.amax())):
-        raise NonFiniteError(f"{name}: the energy of a unit overflows float64")
-    return e
-
-
-def _spread(along: Along, chosen: Tensor, shape: Sequence[int]) -> Tensor:
-    """Booleans over a tensor from booleans over the units."""
-    units = torch.tensor(along.units, device=chosen.device)
-    stays = chosen[units.clamp(min=0)] | (units == STAYS)
-    thin = [1] * len(shape)
-    thin[along.axis] = len(along.units)
-    return stays.reshape(thin).expand(tuple(shape)).contiguous()
-
-
-def _columns_of(columns: Tensor | None, shape: Sequence[int]) -> Tensor:
-    """Booleans over a tensor (O, …) from booleans over its columns; True without them."""
-    if columns is None:
-        return torch.ones((), dtype=torch.bool)
-    return columns.reshape(1, *shape[1:])

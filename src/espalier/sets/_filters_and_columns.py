@@ -55,6 +55,10 @@ class FiltersAndColumns(Set):
 
     name = "filters_and_columns"
     unit = "filters and columns"
+    usable_by = (
+        "faster on every runtime once compacted, by the filters and by the channels all of whose "
+        "columns go; other columns as for columns: gathered, faster for wide layers only"
+    )
 
     def check(self, shape: Sequence[int], *, groups: int = 1) -> None:
         self.units(shape)

@@ -46,6 +46,11 @@ class KernelPatterns(GroupSet):
 
     name = "kernel_patterns"
     unit = "kernels"
+    usable_by = (
+        "no stock runtime uses patterns (compilers made for them do); in eager "
+        "PyTorch, torch.compile and ONNX Runtime it saves storage only"
+    )
+    any_layout = True
 
     def layout(self, shape: Sequence[int]) -> Layout:
         if len(shape) != 4 or tuple(shape[2:]) != (3, 3):

@@ -3,13 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from espalier.errors import RequestError, ShapeError
 from espalier.sets._layout import Layout, divisors, outputs_inputs
 from espalier.sets._set import GroupSet
+
+_TWO_OF_FOUR = (
+    "NVIDIA sparse tensor cores, Ampere and later, for linear layers in half precision "
+    "(torch.sparse.to_sparse_semi_structured, TensorRT): measure, gains depend on the shapes; "
+    "CPUs and ONNX Runtime run it at dense speed"
+)
 
 
 @dataclass(frozen=True)
@@ -40,15 +48,19 @@ class NOfM(GroupSet):
         tensor([[ 0., -3., 2., 0., 1., 1., 0., 0.]])
     """
 
-    n: int
-    m: int
+    n: Annotated[int, Ge(1)]
+    m: Annotated[int, Ge(1)]
 
     name = "n_of_m"
     unit = "groups"
+    usable_by = "no stock runtime uses this N:M (NVIDIA sparse tensor cores want 2:4); storage only"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.n <= self.m:
+        super().__post_init__()
+        if not self.n <= self.m:
             raise RequestError(f"n_of_m: n={self.n}, m={self.m}; give 1 <= n <= m")
+        if (self.n, self.m) == (2, 4):
+            object.__setattr__(self, "usable_by", _TWO_OF_FOUR)
 
     def layout(self, shape: Sequence[int]) -> Layout:
         outputs, inputs = outputs_inputs(shape, self.unit)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from espalier._ground.registry import Family, reference
 from espalier._ground.types import Keep
 from espalier.errors import BudgetError
 from espalier.sets._energy import energy
@@ -26,7 +27,7 @@ from espalier.sets._select import largest
 
 
 @dataclass(frozen=True)
-class Set(ABC):
+class Set(Family, ABC):
     """A shape of sparsity: which supports a tensor may have.
 
     A set knows no models and no solvers. ``keep`` is an exact count of its *units* (weights,
@@ -37,6 +38,10 @@ class Set(ABC):
     """What recipes and plans call it."""
     unit: ClassVar[str]
     """What ``keep`` counts, in the plural."""
+    usable_by: ClassVar[str] = "not known to be used by any stock runtime; measure"
+    """Which runtime turns its zeros into speed, in one sentence."""
+    any_layout: ClassVar[bool] = False
+    """Whether it fits a tensor whose first axis does not count outputs (transposed layers)."""
 
     @abstractmethod
     def check(self, shape: Sequence[int], *, groups: int = 1) -> None:
@@ -87,7 +92,8 @@ class Set(ABC):
     def spec(self) -> str | dict[str, dict[str, Any]]:
         """The set as recipes and plans write it; :func:`espalier.sets.parse` reads it back."""
         arguments = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {self.name: arguments} if arguments else self.name
+        name = reference(type(self))
+        return {name: arguments} if arguments else name
 
 
 @dataclass(frozen=True)

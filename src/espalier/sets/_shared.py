@@ -38,7 +38,7 @@ class Shared:
     Args:
         set: What the units are; any set but ``FiltersAndColumns``.
         costs: What a unit of each tensor costs, by parameter name: an integer >= 1, in any currency
-            (1: units; weights a unit: weights; MACs a unit: MACs).
+            (1: units; weights per unit: weights; MACs per unit: MACs).
         limit: The most all units that stay may cost together, in the same currency.
         minimum: Units that stay in every tensor, a count; a tensor with fewer keeps all it has.
 
@@ -70,6 +70,16 @@ class Shared:
                 raise RequestError(f"{name}: a unit costs {cost}; give an integer >= 1")
         if self.minimum < 0:
             raise RequestError(f"minimum={self.minimum}; give a count >= 0")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors that share the budget."""
+        return tuple(self.costs)
+
+    @property
+    def implies(self) -> tuple[str, ...]:
+        """None: its units take nothing along."""
+        return ()
 
     def support(self, weights: Weights, metrics: Weights | None = None) -> dict[str, Tensor]:
         """Boolean mask for every tensor: where the projection may be nonzero.
@@ -138,6 +148,19 @@ class Shared:
         room = max(0, self.total(shapes) - self.limit)
         limit = self.limit + floor(room * slack)
         return Shared(self.set, self.costs, limit, self.minimum)
+
+    def nonzeros(self, shapes: Mapping[str, Sequence[int]]) -> int:
+        """About how many weights may be nonzero: the fraction of the cost that the limit pays for."""
+        weights = sum(
+            self.set.nonzeros(shapes[name], self.set.units(shapes[name])) for name in self.costs
+        )
+        return weights * min(self.limit, self.total(shapes)) // max(1, self.total(shapes))
+
+    def implied_masks(
+        self, members: Weights, shapes: Mapping[str, Sequence[int]]
+    ) -> dict[str, Tensor]:
+        """Nothing: its zeros touch no other tensor."""
+        return {}
 
     def _choose(self, energies: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Booleans over the units of every tensor, from Σ hᵢ wᵢ² of each unit."""

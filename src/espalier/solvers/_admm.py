@@ -5,11 +5,14 @@ ECCV 2018. Legend: U of the paper is the scaled multiplier Λ/ρ.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar
+
+from annotated_types import Gt
 
 from espalier._ground.types import Weights
 from espalier.solvers._algebra import ascend, difference
 from espalier.solvers._rho import ConstantRho, RhoSchedule
-from espalier.solvers._solver import Conditions, Constraint, Solver, State
+from espalier.solvers._solver import Conditions, Observed, Projector, Pulling, Solver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,19 +24,27 @@ class ADMM(Solver):
         rho_schedule: Constant, geometric or staged ρ.
     """
 
-    rho: float = 0.1
+    name = "admm"
+    title = "ADMM"
+    sentence = (
+        "Alternating direction method of multipliers: one multiplier step per update (ECCV 2018)"
+    )
+    published_cadence = "10 epochs"
+    state: ClassVar[type[Pulling]] = Pulling
+
+    rho: Annotated[float, Gt(0)] = 0.1
     rho_schedule: RhoSchedule = field(default_factory=ConstantRho)
 
-    def init(self, w: Weights, constraint: Constraint) -> State:
+    def init(self, w: Weights, constraint: Projector) -> Pulling:
         """Z⁰ = Π_S(W⁰), U⁰ = 0."""
         z = constraint.project(w)
-        return State(
+        return Pulling(
             z=z, multiplier={n: 0.0 * z[n].float() for n in z}, rho=self.rho, step=self.rho
         )
 
     def update(
-        self, w: Weights, state: State, constraint: Constraint, loss: float
-    ) -> tuple[State, Conditions]:
+        self, w: Weights, state: Pulling, constraint: Projector, seen: Observed
+    ) -> tuple[Pulling, Conditions]:
         """Z = Π_S(W + Λ/ρ); Λ ← Λ + ρ(W − Z)."""
         rho = state.rho
         z = constraint.project(ascend(w, 1.0 / rho, state.multiplier))

@@ -1,10 +1,11 @@
 """One-shot pruning: train as ever, cut once at the end."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from espalier._ground.types import Weights
-from espalier.solvers._schedules import Constant, Schedule
-from espalier.solvers._solver import Conditions, Constraint, Solver, State
+from espalier.solvers._schedules import Constant
+from espalier.solvers._solver import Conditions, Observed, Projector, Solver, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,15 +16,18 @@ class OneShot(Solver):
     Source: Han et al. 2015; Liu et al. 2019, "Rethinking the Value of Network Pruning".
     """
 
-    continuation: Schedule = field(default_factory=Constant)
-    settle: float | None = None
+    name = "oneshot"
+    title = "One-shot magnitude"
+    sentence = "One-shot magnitude pruning: train as ever, cut once at the end"
+    defaults: ClassVar[dict[str, Any]] = {"opening": Constant(), "settle": None}
+    takes = frozenset({"cadence"})  # it cuts at the end, whatever the budget did before
 
-    def init(self, w: Weights, constraint: Constraint) -> State:
+    def init(self, w: Weights, constraint: Projector) -> State:
         """Nothing."""
         return State()
 
     def update(
-        self, w: Weights, state: State, constraint: Constraint, loss: float
+        self, w: Weights, state: State, constraint: Projector, seen: Observed
     ) -> tuple[State, Conditions]:
         """Nothing but the count."""
         return replace(state, k=state.k + 1), Conditions()

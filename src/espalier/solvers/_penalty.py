@@ -1,10 +1,13 @@
 """The quadratic penalty method: ADMM and SLR with their multipliers off."""
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar
+
+from annotated_types import Gt
 
 from espalier._ground.types import Weights
 from espalier.solvers._rho import ConstantRho, RhoSchedule
-from espalier.solvers._solver import Conditions, Constraint, Solver, State
+from espalier.solvers._solver import Conditions, Observed, Projector, Pulling, Solver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,17 +22,22 @@ class Penalty(Solver):
         rho_schedule: Constant, geometric or staged ρ.
     """
 
-    rho: float = 0.1
+    name = "penalty"
+    title = "Penalty"
+    sentence = "ADMM without multipliers: a quadratic pull towards the nearest point of the set"
+    state: ClassVar[type[Pulling]] = Pulling
+
+    rho: Annotated[float, Gt(0)] = 0.1
     rho_schedule: RhoSchedule = field(default_factory=ConstantRho)
 
-    def init(self, w: Weights, constraint: Constraint) -> State:
+    def init(self, w: Weights, constraint: Projector) -> Pulling:
         """Z⁰ = Π_S(W⁰)."""
         z = constraint.project(w)
-        return State(z=z, multiplier={n: 0.0 * z[n].float() for n in z}, rho=self.rho)
+        return Pulling(z=z, multiplier={n: 0.0 * z[n].float() for n in z}, rho=self.rho)
 
     def update(
-        self, w: Weights, state: State, constraint: Constraint, loss: float
-    ) -> tuple[State, Conditions]:
+        self, w: Weights, state: Pulling, constraint: Projector, seen: Observed
+    ) -> tuple[Pulling, Conditions]:
         """Z = Π_S(W)."""
         state = replace(state, z=constraint.project(w), k=state.k + 1)
         return self.rho_schedule.after(state, w, constraint), Conditions()

@@ -2,17 +2,21 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Annotated
 
+from annotated_types import Ge, Gt
+
+from espalier._ground.registry import Family
 from espalier._ground.types import Weights
-from espalier.solvers._solver import Constraint, State
+from espalier.solvers._solver import Projector, Pulling
 
 
 @dataclass(frozen=True)
-class RhoSchedule(ABC):
+class RhoSchedule(Family, ABC):
     """A rule applied after each update."""
 
     @abstractmethod
-    def after(self, state: State, w: Weights, constraint: Constraint) -> State:
+    def after(self, state: Pulling, w: Weights, constraint: Projector) -> Pulling:
         """The state with the ρ of the next interval."""
 
 
@@ -20,7 +24,9 @@ class RhoSchedule(ABC):
 class ConstantRho(RhoSchedule):
     """One ρ for the whole run."""
 
-    def after(self, state: State, w: Weights, constraint: Constraint) -> State:
+    name = "constant"
+
+    def after(self, state: Pulling, w: Weights, constraint: Projector) -> Pulling:
         return state
 
 
@@ -32,11 +38,14 @@ class GeometricRho(RhoSchedule):
     ρ_old/ρ_new. The authors' code keeps U instead, so that Λ grows with ρ: ``rescale_dual=False``.
     """
 
-    factor: float = 1.3
-    maximum: float = 1.0
+    name = "geometric"
+    sentence = "ρ grows by the factor `factor` at every update, up to `maximum`"
+
+    factor: Annotated[float, Gt(0)] = 1.3
+    maximum: Annotated[float, Gt(0)] = 1.0
     rescale_dual: bool = True
 
-    def after(self, state: State, w: Weights, constraint: Constraint) -> State:
+    def after(self, state: Pulling, w: Weights, constraint: Projector) -> Pulling:
         rho = max(state.rho, min(self.maximum, self.factor * state.rho))
         grown = 1.0 if self.rescale_dual else rho / state.rho
         multiplier = {name: grown * value for name, value in state.multiplier.items()}
@@ -50,11 +59,16 @@ class StagedRho(RhoSchedule):
     A stage starts from the weights of the last with Z = Π_S(W), Λ = 0.
     """
 
-    factor: float = 10.0
-    updates: int = 10
-    stages: int = 4
+    name = "staged"
+    sentence = (
+        "ρ grows by `factor` every `updates` updates, `stages` stages in all; each starts anew"
+    )
 
-    def after(self, state: State, w: Weights, constraint: Constraint) -> State:
+    factor: Annotated[float, Gt(0)] = 10.0
+    updates: Annotated[int, Ge(1)] = 10
+    stages: Annotated[int, Ge(1)] = 4
+
+    def after(self, state: Pulling, w: Weights, constraint: Projector) -> Pulling:
         if state.k % self.updates or state.k >= self.updates * self.stages:
             return state
         z = constraint.project(w)

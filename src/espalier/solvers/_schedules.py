@@ -2,10 +2,15 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le
+
+from espalier._ground.registry import Family
 
 
 @dataclass(frozen=True)
-class Schedule(ABC):
+class Schedule(Family, ABC):
     """A schedule of the slack over the run."""
 
     @abstractmethod
@@ -21,6 +26,9 @@ class Constant(Schedule):
     0.0
     """
 
+    name = "constant"
+    sentence = "the plan's own budget from the first update on"
+
     def slack(self, progress: float, density: float) -> float:
         return 0.0
 
@@ -35,7 +43,10 @@ class Cubic(Schedule):
     0.125
     """
 
-    until: float = 0.35
+    name = "cubic"
+    sentence = "from dense to the plan's budget, fast at first, by the fraction `until` of the run"
+
+    until: Annotated[float, Gt(0), Le(1)] = 0.35
 
     def slack(self, progress: float, density: float) -> float:
         return max(0.0, 1.0 - progress / self.until) ** 3
@@ -51,8 +62,11 @@ class Rounds(Schedule):
     0.3333333333333333
     """
 
-    rounds: int = 8
-    until: float = 0.8
+    name = "rounds"
+    sentence = "in equal cuts of what remains, `rounds` of them, the last at `until`"
+
+    rounds: Annotated[int, Ge(1)] = 8
+    until: Annotated[float, Gt(0), Le(1)] = 0.8
 
     def slack(self, progress: float, density: float) -> float:
         done = min(self.rounds, int(progress / self.until * self.rounds + 1e-9))

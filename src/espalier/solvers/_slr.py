@@ -12,15 +12,33 @@ the order in which they are used, s_new ‖g_new‖ = α s_old ‖g_old‖, and 
 
 import math
 from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+from annotated_types import Gt, Lt
 
 from espalier._ground.types import Weights
 from espalier.solvers._algebra import ascend, difference, penalty_terms, size
-from espalier.solvers._solver import Conditions, Constraint, Solver, State
+from espalier.solvers._solver import Conditions, Observed, Projector, Pulling, Solver
+
+
+@dataclass(frozen=True, kw_only=True)
+class SLRState(Pulling):
+    """What Algorithm 1 remembers of W^{k−1}; ``None`` before the first update.
+
+    Attributes:
+        loss: f(W^{k−1}).
+        penalty_terms: ⟨Λ, g⟩ + ρ/2 ‖g‖² of then.
+        norm: ‖g‖ of the last violation that was used.
+    """
+
+    loss: float | None = None
+    penalty_terms: float = 0.0
+    norm: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class SLR(Solver):
-    r"""Algorithm 1: two multiplier half-steps an update, each taken only if its surrogate condition holds.
+    r"""Algorithm 1: two multiplier half-steps per update, each taken only if its surrogate condition holds.
 
     .. math::
         L_\rho(W, Z, \Lambda) = f(W) + \langle\Lambda, W - Z\rangle + \tfrac{\rho}{2}\|W - Z\|_F^2
@@ -34,10 +52,18 @@ class SLR(Solver):
             Unstable at short cadences; for fidelity.
     """
 
-    rho: float = 0.1
-    step: float = 0.01
-    M: float = 300.0
-    r: float = 0.1
+    name = "slr"
+    title = "SLR"
+    sentence = (
+        "Surrogate Lagrangian Relaxation: two guarded multiplier steps per update (IJCAI 2021)"
+    )
+    published_cadence = "epoch"
+    state: ClassVar[type[SLRState]] = SLRState
+
+    rho: Annotated[float, Gt(0)] = 0.1
+    step: Annotated[float, Gt(0)] = 0.01
+    M: Annotated[float, Gt(1)] = 300.0
+    r: Annotated[float, Gt(0), Lt(1)] = 0.1
     printed_steps: bool = False
 
     def alpha(self, k: int) -> float:
@@ -49,26 +75,26 @@ class SLR(Solver):
         exponent = 1.0 - math.pow(k, -self.r)
         return 1.0 - 1.0 / (self.M * math.pow(k, exponent))
 
-    def init(self, w: Weights, constraint: Constraint) -> State:
+    def init(self, w: Weights, constraint: Projector) -> SLRState:
         """Z⁰ = Π_S(W⁰), Λ⁰ = 0, s⁰ given."""
         z = constraint.project(w)
         multiplier = {name: 0.0 * z[name].float() for name in z}
-        return State(z=z, multiplier=multiplier, rho=self.rho, step=self.step)
+        return SLRState(z=z, multiplier=multiplier, rho=self.rho, step=self.step)
 
     def update(
-        self, w: Weights, state: State, constraint: Constraint, loss: float
-    ) -> tuple[State, Conditions]:
+        self, w: Weights, state: SLRState, constraint: Projector, seen: Observed
+    ) -> tuple[SLRState, Conditions]:
         """One iteration k of Algorithm 1, after the training of W^k."""
         rho, multiplier, step = state.rho, state.multiplier, state.step
         k = state.k + 1
         alpha = self.alpha(k)
-        past = state.scalars  # of W^{k−1}: f, the penalty terms, and the last violation used
+        loss = seen.loss
 
         # First half-step: condition (3), then (4) with the step of (5).
         g = difference(w, state.z)
         lagrangian = loss + penalty_terms(multiplier, g, rho, constraint.metric)
-        first = "loss" not in past or lagrangian < past["loss"] + past["penalty_terms"]
-        norm_used = past.get("norm", 0.0)
+        first = state.loss is None or lagrangian < state.loss + state.penalty_terms
+        norm_used = state.norm
         norm_printed = norm_used
         if first:
             norm = size(g)
@@ -91,12 +117,11 @@ class SLR(Solver):
             multiplier = ascend(multiplier, step, g)
             norm_used = norm or norm_used
 
-        scalars = {
-            "loss": loss,
-            "penalty_terms": penalty_terms(multiplier, g, rho, constraint.metric),
-            "norm": size(g) if self.printed_steps else norm_used,
-        }
-        state = replace(state, z=z, multiplier=multiplier, step=step, k=k, scalars=scalars)
+        state = replace(
+            state, z=z, multiplier=multiplier, step=step, k=k, loss=loss,
+            penalty_terms=penalty_terms(multiplier, g, rho, constraint.metric),
+            norm=size(g) if self.printed_steps else norm_used,
+        )  # fmt: skip
         return state, Conditions(first=first, second=second)
 
 

@@ -13,33 +13,36 @@ Read in ``Zhoushanglin100/SLR-ADMM-cifar10``. It differs from the paper, and so 
 Legend as in ``slr.py``.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from espalier._ground.types import Weights
 from espalier.solvers._algebra import ascend, difference, penalty_terms, size
-from espalier.solvers._schedules import Constant, Schedule
-from espalier.solvers._slr import SLR, follow
-from espalier.solvers._solver import Conditions, Constraint, State
+from espalier.solvers._schedules import Constant
+from espalier.solvers._slr import SLR, SLRState, follow
+from espalier.solvers._solver import Conditions, Observed, Projector
 
 
 @dataclass(frozen=True, kw_only=True)
 class SLRReleased(SLR):
     """The five departures above; hyper-parameters as in :class:`SLR`, the whole budget from the start."""
 
-    continuation: Schedule = field(default_factory=Constant)
-    settle: float | None = None
+    name = "slr_released"
+    title = "SLR as released"
+    sentence = "SLR as its authors' code runs it, for comparison with the published numbers only"
+    defaults: ClassVar[dict[str, Any]] = {"opening": Constant(), "settle": None}
 
-    def init(self, w: Weights, constraint: Constraint) -> State:
+    def init(self, w: Weights, constraint: Projector) -> SLRState:
         """Z⁰ = 0 (departure 2): until the first update W is pulled towards zero."""
         zero = {name: 0.0 * value for name, value in constraint.project(w).items()}
-        return State(z=zero, multiplier=dict(zero), rho=self.rho, step=self.step, k=1)
+        return SLRState(z=zero, multiplier=dict(zero), rho=self.rho, step=self.step, k=1)
 
     def update(
-        self, w: Weights, state: State, constraint: Constraint, loss: float
-    ) -> tuple[State, Conditions]:
+        self, w: Weights, state: SLRState, constraint: Projector, seen: Observed
+    ) -> tuple[SLRState, Conditions]:
         """One pass of the released update."""
         rho, multiplier, step, k = state.rho, state.multiplier, state.step, state.k
-        loss_old, scale = state.scalars.get("loss", 0.0), state.pull_scale
+        loss, loss_old, scale = seen.loss, state.loss or 0.0, state.pull_scale
 
         g_old = difference(w, state.z)
         first = k == 1 or loss < loss_old
@@ -65,6 +68,6 @@ class SLRReleased(SLR):
             step=step,
             k=k,
             pull_scale=scale,
-            scalars={"loss": loss},
+            loss=loss,
         )
         return state, Conditions(first=first, second=second)

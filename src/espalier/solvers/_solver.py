@@ -1,25 +1,30 @@
-"""What a solver is: frozen hyper-parameters, a state, and one update every ``cadence`` steps.
+"""What a solver is: frozen hyper-parameters of its paper, a state, and one update every so many steps.
 
 Legend: ``w`` W, ``z`` Z, ``multiplier`` Λ, ``rho`` ρ, ``step`` s, ``k`` the count of updates.
 
 Between two updates the training loop does what the state says: it *pulls* W towards Z with the gradient
 of ⟨Λ, W − Z⟩ + ρ/2 ‖W − Z‖², which is Λ + ρ(W − Z), and it *holds* the zeros of the held masks.
+
+How often there is an update, how the budget opens and closes, when the weights settle and in which norm all
+of it is meant are no part of a solver: :class:`espalier.methods.Constrained` carries them, for all alike.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor
 
+from espalier._ground.registry import Family
 from espalier._ground.types import Weights
-from espalier.metrics import Identity, Metric
-from espalier.solvers._schedules import Cubic, Schedule
+from espalier.errors import RequestError
+
+_MOVED = ("cadence", "continuation", "settle", "metric", "decoupled")
 
 
-class Constraint(Protocol):
-    """The plan as it stands at one update: in a metric, opened by the slack of the moment."""
+class Projector(Protocol):
+    """The constraint as it stands at one update: in a metric, opened by the slack of the moment."""
 
     @property
     def metric(self) -> Mapping[str, Tensor] | None:
@@ -41,18 +46,51 @@ class Constraint(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What an update sees of the training since the last one.
+
+    Attributes:
+        loss: f: the mean training loss of the interval, or the probe batch's.
+        gradients: ∇f of the last step by parameter name, before any pull; given to solvers with
+            ``sees_gradients``, else empty.
+        progress: Fraction of the planned steps that are done; 0 where the plan is not known.
+    """
+
+    loss: float
+    gradients: Weights = field(default_factory=dict)
+    progress: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class State:
-    """What a solver carries from one update to the next. Detached tensors by parameter name."""
+    """What a solver carries from one update to the next. Detached tensors by parameter name.
+
+    Attributes:
+        held: Masks whose zeros are held in the weights from now on.
+        k: Updates so far.
+    """
+
+    held: dict[str, Tensor] = field(default_factory=dict)
+    k: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pulling(State):
+    """The state of a solver that pulls the weights by pull_scale · (Λ + ρ(W − Z)).
+
+    Attributes:
+        z: Z.
+        multiplier: Λ.
+        rho: ρ.
+        step: s, of the last multiplier step.
+        pull_scale: 1, but for departures from the papers.
+    """
 
     z: dict[str, Tensor] = field(default_factory=dict)
     multiplier: dict[str, Tensor] = field(default_factory=dict)
-    held: dict[str, Tensor] = field(default_factory=dict)
     rho: float = 0.0
     step: float = 0.0
-    k: int = 0
     pull_scale: float = 1.0
-    scalars: Mapping[str, float] = field(default_factory=dict)
-    """Numbers one solver needs from its own past (named in that solver's file)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,35 +102,44 @@ class Conditions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Solver(ABC):
-    """The dynamics by which weights reach their sets.
+class Solver(Family, ABC):
+    """The dynamics by which weights reach their sets."""
 
-    Args:
-        cadence: Optimiser steps between two updates; the strongest knob there is.
-        continuation: How the budget closes from dense to its target over the run.
-        settle: Fraction of the run after which, once the budget has closed, W is projected and its zeros
-            are held; ``None``: never.
-        metric: The norm in which Π_S is the nearest point.
-        decoupled: Pull W beside the optimiser's step, by lr · (Λ + ρ(W − Z)), as AdamW decouples weight
-            decay, instead of through the gradient. The pull, the multiplier (kept as H⁻¹Λ) and the
-            conditions are then all meant in the metric.
+    name: ClassVar[str]
+    """What recipes and ``espalier methods`` call it."""
+    title: ClassVar[str]
+    """Its name in prose, as tables and reports print it."""
+    sentence: ClassVar[str]
+    """What it does, in a line, without formulas."""
+    published_cadence: ClassVar[str | None] = None
+    """How often its paper updates; ``None`` where that has no meaning."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Settings of :class:`~espalier.methods.Constrained` that this solver wants otherwise than most."""
+    takes: ClassVar[frozenset[str]] = frozenset(_MOVED) | {"opening"}
+    """Those of the same settings that mean something to it."""
+    state: ClassVar[type[State]] = State
+    """The type of its state."""
+    sees_gradients: ClassVar[bool] = False
+    """Whether :class:`Observed` is to bring the gradients of the last step."""
 
-    The defaults of the first three are the best of ``docs/results.md``; the papers' own are once an epoch,
-    ``Constant()`` and ``None``.
-    """
-
-    cadence: int = 20
-    continuation: Schedule = field(default_factory=Cubic)
-    settle: float | None = 0.45
-    metric: Metric = field(default_factory=Identity)
-    decoupled: bool = False
+    def __new__(cls, *_: Any, **given: Any) -> Self:
+        """Say where the settings went that solvers had before version 0.2."""
+        for name in _MOVED:
+            if name in given and name not in cls.__dataclass_fields__:
+                now = "opening" if name == "continuation" else name
+                raise RequestError(
+                    f"{cls.__name__}({name}=…): a solver has the parameters of its paper alone; write "
+                    f"Pruning(model, plan, {cls.__name__}(…), {now}=…) or Constrained(solver="
+                    f"{cls.__name__}(…), {now}=…)"
+                )
+        return super().__new__(cls)
 
     @abstractmethod
-    def init(self, w: Weights, constraint: Constraint) -> State:
-        """The state before the first step."""
+    def init(self, w: Weights, constraint: Projector) -> Any:
+        """The state before the first step, of the type :attr:`state`."""
 
     @abstractmethod
     def update(
-        self, w: Weights, state: State, constraint: Constraint, loss: float
-    ) -> tuple[State, Conditions]:
-        """One update. ``loss`` is f: the mean training loss of the interval, or the probe batch's."""
+        self, w: Weights, state: Any, constraint: Projector, seen: Observed
+    ) -> tuple[Any, Conditions]:
+        """One update: the state of the next interval, and whether the conditions held."""

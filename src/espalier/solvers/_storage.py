@@ -1,4 +1,4 @@
-"""How a solver's state is kept between updates: one tensor a weight, and Z on its support.
+"""How a solver's state is kept between updates: one tensor per weight, and Z on its support.
 
 The pull Λ + ρ(W − Z) is affine in W. Its constant part, Λ − ρZ, is all that a training step needs, so
 that is what is stored (``offset``): a step is then two fused additions. Z keeps its nonzeros and a bitmask;
@@ -6,20 +6,20 @@ that is what is stored (``offset``): a step is then two fused additions. Z keeps
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from espalier.solvers._solver import State
+from espalier.solvers._solver import Pulling, State
 
 _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A tensor of many zeros: its nonzeros in order, and one bit a position."""
+    """A tensor of many zeros: its nonzeros in order, and one bit per position."""
 
     values: Tensor
     bits: Tensor
@@ -52,12 +52,15 @@ class Packed:
         return cls(state["values"], state["bits"], tuple(state["shape"]))
 
 
+_TENSORS = ("z", "multiplier", "held")
+
+
 @dataclass(frozen=True)
 class Stored:
     """A solver's state between two updates.
 
     Attributes:
-        offset: pull_scale · (Λ − ρZ), by parameter name.
+        offset: pull_scale · (Λ − ρZ), by parameter name; empty for a solver that does not pull.
         z: Z.
         scalars: The state without its tensors.
         held: Its masks.
@@ -71,6 +74,8 @@ class Stored:
     @classmethod
     def of(cls, state: State) -> "Stored":
         """Keep a state."""
+        if not isinstance(state, Pulling):
+            return cls({}, {}, replace(state, held={}), state.held)
         scale, rho = state.pull_scale, state.rho
         offset = {
             name: (multiplier - rho * state.z[name]).mul_(scale)
@@ -79,8 +84,17 @@ class Stored:
         z = {name: Packed.pack(z) for name, z in state.z.items()}
         return cls(offset, z, replace(state, z={}, multiplier={}, held={}), state.held)
 
+    @property
+    def pull(self) -> float:
+        """pull_scale · ρ: the coefficient of W in the pull."""
+        return (
+            self.scalars.pull_scale * self.scalars.rho if isinstance(self.scalars, Pulling) else 0.0
+        )
+
     def state(self) -> State:
         """The state with Z and Λ written out."""
+        if not isinstance(self.scalars, Pulling):
+            return replace(self.scalars, held=self.held)
         z = {name: packed.unpack() for name, packed in self.z.items()}
         rho, scale = self.scalars.rho, self.scalars.pull_scale
         multiplier = {name: o / scale + rho * z[name] for name, o in self.offset.items()}
@@ -88,22 +102,19 @@ class Stored:
 
     def state_dict(self) -> dict[str, Any]:
         """Nested dicts of tensors and JSON scalars."""
-        state = self.scalars
+        scalars = {f.name: getattr(self.scalars, f.name) for f in fields(self.scalars)}
         return {
             "offset": dict(self.offset),
             "z": {name: packed.state_dict() for name, packed in self.z.items()},
-            "masks": dict(self.held),
-            "state": {
-                "rho": state.rho, "step": state.step, "k": state.k,
-                "pull_scale": state.pull_scale, "scalars": dict(state.scalars),
-            },
-        }  # fmt: skip
+            "held": dict(self.held),
+            "scalars": {name: value for name, value in scalars.items() if name not in _TENSORS},
+        }
 
     @classmethod
-    def from_state_dict(cls, saved: Mapping[str, Any]) -> "Stored":
-        """The inverse of ``state_dict``."""
+    def from_state_dict(cls, saved: Mapping[str, Any], state: type[State]) -> "Stored":
+        """The inverse of ``state_dict``, for a solver whose states are of this type."""
         z = {name: Packed.from_state_dict(packed) for name, packed in saved["z"].items()}
-        return cls(dict(saved["offset"]), z, State(**saved["state"]), dict(saved["masks"]))
+        return cls(dict(saved["offset"]), z, state(**saved["scalars"]), dict(saved["held"]))
 
 
 def pack_bits(mask: Tensor) -> Tensor:

@@ -1,6 +1,26 @@
 """What a model is trained for: loss, evaluation and batches."""
 
+from espalier._ground.example import Example
 from espalier.tasks._classification import Classification, Labelled, LossFn
-from espalier.tasks._task import Batch, Task
+from espalier.tasks._figures import Accuracy, Figure
+from espalier.tasks._loaders import FromLoaders
+from espalier.tasks._sampler import SeededSampler, seeded_loader
+from espalier.tasks._splitting import Pair
+from espalier.tasks._task import Batch, DataPart, Goal, Task
 
-__all__ = ["Batch", "Classification", "Labelled", "LossFn", "Task"]
+__all__ = [
+    "Accuracy",
+    "Batch",
+    "Classification",
+    "DataPart",
+    "Example",
+    "Figure",
+    "FromLoaders",
+    "Goal",
+    "Labelled",
+    "LossFn",
+    "Pair",
+    "SeededSampler",
+    "Task",
+    "seeded_loader",
+]

@@ -1,9 +1,9 @@
 """Image classification from sets held in memory."""
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,9 +11,14 @@ from torch import Tensor, nn
 from espalier._ground.modes import evaluating
 from espalier.data import Augment, ImageSet
 from espalier.errors import RequestError
+from espalier.tasks._seeding import generator_for
+from espalier.tasks._task import DataPart, Goal
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
 """Logits (N, classes) and labels (N,) to a scalar, the mean over the batch."""
+
+_CHUNK = 64
+"""Test images per batch of ``inputs``: few enough to run twice, side by side, on any machine."""
 
 
 class Labelled(NamedTuple):
@@ -41,7 +46,7 @@ class Classification:
         seed: >= 0.
         augment: Changes training images before they are normalised.
         device: Where batches go; the model must be there too.
-        test_batch_size: Images a step of the evaluation; no effect on its result but rounding.
+        test_batch_size: Images per step of the evaluation; no effect on its result but rounding.
         label_smoothing: Fraction in [0, 1) of the training target spread over all classes.
         loss_fn: Replaces the cross-entropy, in training and evaluation.
         limit_train: Learn from this many images only, the same of each class.
@@ -58,7 +63,7 @@ class Classification:
         (2, torch.Size([3, 1, 2, 2]))
     """
 
-    goal_metric = "accuracy"
+    goal = Goal()
 
     def __init__(
         self,
@@ -112,6 +117,11 @@ class Classification:
         """The first training image as the model sees it, (1, C, H, W)."""
         return self._inputs(self.train, self.train.images[:1])
 
+    @property
+    def model_arguments(self) -> Mapping[str, Any]:
+        """How many classes there are."""
+        return {"classes": len(self.train.classes)}
+
     def batches(self, epoch: int, start: int = 0) -> Iterator[Labelled]:
         """The batches of ``epoch``, from step ``start`` on."""
         if epoch < 0 or not 0 <= start <= self.steps_per_epoch:
@@ -122,12 +132,12 @@ class Classification:
         return self._batches(epoch, start)
 
     def _batches(self, epoch: int, start: int) -> Iterator[Labelled]:
-        order = torch.randperm(len(self.train), generator=_generator(self.seed, epoch, 0))
+        order = torch.randperm(len(self.train), generator=generator_for(self.seed, epoch, 0))
         for step in range(start, self.steps_per_epoch):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
             images = self.train.images[chosen]
             if self.augment is not None:
-                images = self.augment(images, _generator(self.seed, epoch, 1 + step))
+                images = self.augment(images, generator_for(self.seed, epoch, 1 + step))
             labels = self.train.labels[chosen].to(self.device)
             yield Labelled(self._inputs(self.train, images), labels)
 
@@ -145,32 +155,46 @@ class Classification:
         infinite. Labels are not smoothed. Every module's training mode is restored, also when the
         model raises.
         """
-        with evaluating(model), torch.inference_mode():
-            return self._evaluate(model)
+        return self._evaluate(model, self.test)
 
-    def _evaluate(self, model: nn.Module) -> dict[str, float]:
+    def _evaluate(self, model: nn.Module, seen: ImageSet) -> dict[str, float]:
+        with evaluating(model), torch.inference_mode():
+            return self._figures(model, seen)
+
+    def _figures(self, model: nn.Module, seen: ImageSet) -> dict[str, float]:
         loss_fn = self.loss_fn or F.cross_entropy
         correct, total_loss = 0, 0.0
-        for at in range(0, len(self.test), self.test_batch_size):
-            images = self._inputs(self.test, self.test.images[at : at + self.test_batch_size])
-            labels = self.test.labels[at : at + self.test_batch_size].to(self.device)
+        for at in range(0, len(seen), self.test_batch_size):
+            images = self._inputs(seen, seen.images[at : at + self.test_batch_size])
+            labels = seen.labels[at : at + self.test_batch_size].to(self.device)
             logits = model(images)
             # argmax calls NaN the largest, which would make a broken model right on some class.
             finite = logits.isfinite().all(dim=1)
             correct += int(((logits.argmax(dim=1) == labels) & finite).sum())
             total_loss += float(loss_fn(logits, labels)) * len(labels)
-        return {"accuracy": correct / len(self.test), "loss": total_loss / len(self.test)}
+        return {"accuracy": correct / len(seen), "loss": total_loss / len(seen)}
 
-    def calibration(self) -> Iterator[Tensor]:
-        """The inputs of epoch 0's batches: what BatchNorm sees in training, augmented."""
-        return (batch.images for batch in self.batches(epoch=0))
+    def inputs(self, part: DataPart = "train", limit: int | None = None) -> Iterator[Tensor]:
+        """Images in batches, normalised, on the task's device.
+
+        Args:
+            part: ``"train"``: those of epoch 0's batches, augmented, as BatchNorm sees them in
+                training; ``"test"``: the test images in their order, 64 per batch.
+            limit: At most so many batches.
+        """
+        if part == "train":
+            return (batch.images for batch in islice(self.batches(epoch=0), limit))
+        return islice(self._tested(), limit)
+
+    def _tested(self) -> Iterator[Tensor]:
+        for at in range(0, len(self.test), _CHUNK):
+            yield self._inputs(self.test, self.test.images[at : at + _CHUNK])
+
+    def guard(self, limit: int | None = None) -> Callable[[nn.Module], float]:
+        """Accuracy on the first ``limit`` training images, the same of each class, not augmented."""
+        seen = self.train.first(limit)
+        return lambda model: self._evaluate(model, seen)[self.goal.name]
 
     def _inputs(self, source: ImageSet, images: Tensor) -> Tensor:
         """Move bytes first, then make floats: a quarter of the transfer."""
         return source.normalise(images.to(self.device))
-
-
-def _generator(seed: int, *key: int) -> torch.Generator:
-    """A CPU generator for every (seed, key); SeedSequence keeps neighbours independent."""
-    state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]))

@@ -1,12 +1,59 @@
-"""What the training loop asks of a task, and nothing more."""
+"""What a run asks of a task, and nothing more."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from espalier._ground.example import Example
+
 Batch = Any
 """What ``batches`` yields and ``loss`` takes; opaque to everyone else."""
+
+DataPart = Literal["train", "test"]
+"""Which of a task's two sets of inputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """The figure that a run is judged by.
+
+    Attributes:
+        name: The key of ``evaluate``.
+        unit: ``"fraction"`` for figures in [0, 1], which are printed in per cent; else what it counts.
+        higher_is_better: False for losses, errors, perplexities.
+    """
+
+    name: str = "accuracy"
+    unit: str = "fraction"
+    higher_is_better: bool = True
+
+    def reached(self, figure: float, wanted: float) -> bool:
+        """Whether a figure is as good as what was wanted.
+
+        >>> Goal(name="perplexity", unit="", higher_is_better=False).reached(8.1, 9.0)
+        True
+        """
+        return figure >= wanted if self.higher_is_better else figure <= wanted
+
+    def loss(self, before: float, after: float) -> float:
+        """How much worse ``after`` is than ``before``; negative where it is better."""
+        return before - after if self.higher_is_better else after - before
+
+    def shown(self, figure: float) -> str:
+        """The figure for people.
+
+        >>> Goal().shown(0.98125), Goal(name="loss", unit="").shown(0.25)
+        ('98.12 %', '0.25')
+        >>> Goal(name="wrong", unit="errors", higher_is_better=False).shown(12345)
+        '12,345 errors'
+        """
+        if self.unit == "fraction":
+            return f"{100 * figure:.2f} %"
+        # Counts are written out: four significant digits would lose the last of 12,345 errors.
+        number = f"{figure:,.0f}" if 1e4 <= abs(figure) < 1e9 else f"{figure:.4g}"
+        return f"{number} {self.unit}".strip()
 
 
 @runtime_checkable
@@ -14,16 +61,20 @@ class Task(Protocol):
     """Loss, evaluation and batches: what to write to prune a model on a problem of your own."""
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Batches an epoch."""
+    def goal(self) -> Goal:
+        """The figure that a run is judged by."""
 
     @property
-    def example_input(self) -> Tensor:
+    def steps_per_epoch(self) -> int:
+        """Batches per epoch."""
+
+    @property
+    def example_input(self) -> Example:
         """One input batch, for counting MACs and tracing."""
 
     @property
-    def goal_metric(self) -> str:
-        """The key of ``evaluate`` that a run is judged by; higher is better."""
+    def model_arguments(self) -> Mapping[str, Any]:
+        """What the data say of the model, such as ``{"classes": 10}``; for our own networks."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from ``start`` on: a pure function of (seed, epoch, step)."""
@@ -32,7 +83,20 @@ class Task(Protocol):
         """The differentiable scalar that training makes small."""
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Metrics as fractions in [0, 1] (losses apart), in eval mode; the mode is restored."""
+        """Metrics by name, the goal's among them, in eval mode; the mode is restored."""
 
-    def calibration(self) -> Iterable[Tensor]:
-        """Inputs, labels left out, for re-estimating BatchNorm statistics."""
+    def inputs(self, part: DataPart = "train", limit: int | None = None) -> Iterator[Example]:
+        """Inputs in batches, without labels.
+
+        Args:
+            part: ``"train"``: as training sees them, for BatchNorm and calibration; ``"test"``: as
+                evaluation sees them, for proofs and exports.
+            limit: At most so many batches; ``None``: one epoch.
+        """
+
+    def guard(self, limit: int | None = None) -> Callable[[nn.Module], float]:
+        """The goal's figure on *training* data, without augmentation: a guard that spares the test set.
+
+        Args:
+            limit: At most so many samples.
+        """

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from espalier._ground.example import Example, call
 from espalier.errors import RequestError
 
 
@@ -25,7 +26,7 @@ def batchnorms(model: nn.Module) -> list[_BatchNorm]:
 
 
 @torch.no_grad()
-def reestimate_(model: nn.Module, inputs: Iterable[Tensor]) -> None:
+def reestimate_(model: nn.Module, inputs: Iterable[Example]) -> None:
     r"""Measure the running statistics of every BatchNorm anew, over some batches.
 
     .. math:: \hat\mu = \tfrac1B \sum_{b=1}^B \mu_b, \qquad
@@ -62,7 +63,7 @@ def reestimate_(model: nn.Module, inputs: Iterable[Tensor]) -> None:
             layer.momentum = None  # torch's word for the cumulative average
             layer.train()
         for batch in inputs:
-            model(batch)
+            call(model, batch)
             batches += 1
         if not batches:
             raise RequestError("no input to re-estimate BatchNorm on; give at least one batch")
@@ -77,7 +78,7 @@ def reestimate_(model: nn.Module, inputs: Iterable[Tensor]) -> None:
 
 
 @contextmanager
-def reestimated(model: nn.Module, inputs: Iterable[Tensor]) -> Iterator[None]:
+def reestimated(model: nn.Module, inputs: Iterable[Example]) -> Iterator[None]:
     """The model with re-estimated statistics; the old come back, bit for bit, on exit."""
     layers = batchnorms(model)
     saved = _statistics(layers)

@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from espalier.errors import CheckpointError, NonFiniteError, RequestError
 from espalier.training._journal import Journal
-
-if TYPE_CHECKING:
-    from espalier.training._checkpoint import Progress
+from espalier.training._place import Progress
 
 
-def check_loss(loss: Tensor | float, progress: "Progress", run: Journal | None) -> None:
+def check_loss(loss: Tensor | float, progress: Progress, run: Journal | None) -> None:
     """Refuse to go on from a loss that is NaN or infinite."""
     if math.isfinite(loss):
         return

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from espalier._ground.modes import evaluating
+from espalier.methods import Handle
 from espalier.tasks import Task
 from espalier.training._batchnorm import batchnorms, reestimated
-from espalier.training._handle import Handle
 
 Metrics = dict[str, float]
 
 CALIBRATION_BATCHES = 50
-"""Of ``task.calibration()``, to re-estimate BatchNorm: enough for a mean, and soon done."""
+"""Of the training inputs, to re-estimate BatchNorm: enough for a mean, and soon done."""
 
 
 def evaluate_cut(model: nn.Module, task: Task, pruning: Handle) -> tuple[Metrics, Metrics | None]:
@@ -27,7 +27,7 @@ def evaluate_cut(model: nn.Module, task: Task, pruning: Handle) -> tuple[Metrics
         hard = task.evaluate(model)
         if not batchnorms(model):
             return hard, None
-        with reestimated(model, islice(task.calibration(), CALIBRATION_BATCHES)):
+        with reestimated(model, task.inputs("train", CALIBRATION_BATCHES)):
             return hard, task.evaluate(model)
 
 
@@ -35,12 +35,12 @@ def evaluate_now(
     model: nn.Module, task: Task, pruning: Handle | None
 ) -> tuple[Metrics, Metrics | None, Metrics | None, Metrics]:
     """The metrics as it is, cut, cut with BatchNorm re-estimated, and those a goal looks at."""
-    metrics = task.evaluate(model)
     if pruning is None:
+        metrics = task.evaluate(model)
         return metrics, None, None, metrics
+    metrics = task.evaluate(pruning.trained())
     hard, hard_bn = evaluate_cut(model, task, pruning)
-    nothing_to_cut = pruning.plan.contains(dict(model.named_parameters()))
-    return metrics, hard, hard_bn, metrics if nothing_to_cut else hard_bn or hard
+    return metrics, hard, hard_bn, metrics if pruning.nothing_to_cut() else hard_bn or hard
 
 
 def probe_of(model: nn.Module, task: Task) -> Callable[[], float]:

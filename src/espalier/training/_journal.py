@@ -1,7 +1,10 @@
 """What the training loop asks of the place where a run is kept: :class:`espalier.runs.RunFolder` is one."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
+
+from torch import Tensor
 
 from espalier._ground.events import Event
 
@@ -36,6 +39,10 @@ class Journal(Protocol):
 
     def rewind(self, count: int, seconds: float) -> None:
         """Go back to when there were ``count`` events and the clock said ``seconds``."""
+        ...
+
+    def write_weights(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Replace a file by plain safetensors."""
         ...
 
     def __truediv__(self, name: str) -> Path: ...

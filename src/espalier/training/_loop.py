@@ -1,12 +1,14 @@
-"""The training loop, once: dense training, pruning, and masked retraining.
+"""The training loop, once: dense training, pruning by any method, and masked retraining.
 
-They differ in the ``pruning`` handle alone: without one this is dense training; with one it prunes;
-with one that has hard-pruned it retrains with the zeros held.
+They differ in the handle alone: without one this is dense training; with one it prunes; with one that has
+hard-pruned it retrains with the zeros held.
 """
 
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +16,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from espalier._ground.events import Event, OnEvent
+from espalier.errors import RequestError
+from espalier.methods import Handle
 from espalier.tasks import Task
-from espalier.training._checkpoint import Parts, Progress, Saver, read_checkpoint, restore_
+from espalier.training._checkpoint import Parts, Saver, read_checkpoint, restore_
 from espalier.training._checks import check_loss, check_phase, check_settings
 from espalier.training._evaluation import Metrics, evaluate_now
-from espalier.training._handle import Handle
 from espalier.training._journal import Journal
+from espalier.training._place import Progress
+from espalier.training._step import train_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,7 @@ def fit(
     task: Task,
     pruning: Handle | None = None,
     *,
-    optimizer: Optimizer,
+    optimizer: Optimizer | None = None,
     epochs: int,
     phase: str = "prune",
     scheduler: LRScheduler | None = None,
@@ -65,6 +70,7 @@ def fit(
     clip: float | None = None,
     autocast: torch.dtype | None = None,
     run: Journal | None = None,
+    snapshots: Mapping[int, str] | None = None,
     checkpoint_every: int | None = None,
     checkpoint_seconds: float = 30.0,
     on_event: OnEvent | None = None,
@@ -74,14 +80,14 @@ def fit(
     Args:
         model: Trained in place, in train mode.
         task: Loss, batches and evaluation.
-        pruning: The handle, a ``Pruning`` or a ``Freezing``; None for dense training. After
+        pruning: The handle of a method, such as a ``Pruning``; None for dense training. After
             ``hard_prune_()`` its zeros are held.
-        optimizer: Over the model's parameters.
+        optimizer: Over the model's parameters; None: the handle's own.
         epochs: Passes over the task's batches, >= 0.
-        phase: The name of this call in events and checkpoints; one call a name in a run.
+        phase: The name of this call in events and checkpoints; one call per name in a run.
         scheduler: Stepped after every optimiser step, not every epoch.
         evaluate_every: Epochs between two evaluations, >= 1; the last epoch is always evaluated.
-        goal: Stop at the first evaluation whose ``task.goal_metric`` is at least this: that of the
+        goal: Stop at the first evaluation whose ``task.goal`` is as good as this: that of the
             model hard-pruned, with BatchNorm re-estimated if it has any; that of the model itself
             if nothing is left to cut.
         clip: Largest Euclidean norm of the gradient of the *data* loss, over all parameters. The
@@ -90,6 +96,8 @@ def fit(
         autocast: Compute the loss in this type, ``torch.bfloat16``; weights stay as they are.
         run: Where events and checkpoints go. If its last checkpoint is of this ``phase``, training
             goes on from there, to the same bytes on a CPU as if it had never been interrupted.
+        snapshots: By number of steps in this phase, the file in ``run`` that gets the model's state
+            then: what a later phase rewinds to.
         checkpoint_every: Steps between two checkpoints.
         checkpoint_seconds: Seconds after which one is written in any case.
         on_event: Called with every event as it happens, and about ten times a second with
@@ -105,6 +113,9 @@ def fit(
         RunFolderError: The disk is full.
     """
     check_settings(epochs, evaluate_every, clip, autocast, checkpoint_every)
+    optimizer = optimizer if pruning is None or optimizer is not None else pruning.optimizer
+    if optimizer is None:
+        raise RequestError("no optimizer; give optimizer=, or a handle that has one")
     parts = Parts(model=model, optimizer=optimizer, scheduler=scheduler, pruning=pruning)
     saver = Saver(run, parts, checkpoint_every, checkpoint_seconds)
     device = next(model.parameters()).device
@@ -112,6 +123,10 @@ def fit(
     steps = epochs * task.steps_per_epoch
     history: list[Event] = []
     last_tick = began = time.monotonic()
+
+    def snapshot() -> None:
+        if run is not None and snapshots and progress.steps in snapshots:
+            run.write_weights(snapshots[progress.steps], model.state_dict())
 
     def emit(event: Event) -> None:
         event = {**event, "time": round(time.monotonic() - began, 3)}
@@ -134,15 +149,19 @@ def fit(
     else:
         finished = False
         progress = Progress(phase=phase, steps_per_epoch=task.steps_per_epoch)
+        # A checkpoint is written before the first step, so that from here on a kill loses nothing that
+        # stood before this phase: another phase's last checkpoint is not needed any more.
         if run is not None and found is None:
             run.rewind(0, 0.0)  # what a run that was killed before its first checkpoint left
         elif run is not None and found is not None:
             check_phase(run, found[0]["progress"], phase)
         emit({"event": "phase", "phase": phase, "epochs": epochs, "steps": steps})
+        snapshot()  # before the checkpoint: a resume from it takes step 0 as done
         saver.save(progress)
     if run is not None:
         run.phase = phase
     spent = progress.seconds
+    # Summed where the loss lives: reading it at every step would wait for the device.
     loss_sum: Tensor | float = progress.loss_sum
     updates_seen = len(pruning.updates) if pruning is not None else 0
 
@@ -150,26 +169,20 @@ def fit(
         model.train()
         ticked = time.monotonic()
         for batch in task.batches(progress.epoch, start=progress.step):
-            optimizer.zero_grad()
-            with cast:
-                loss = task.loss(model, batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-            loss = loss.detach()
-            if device.type == "cpu" or progress.step % 20 == 0:  # elsewhere asking is waiting
-                check_loss(loss, progress, run)
-            if clip is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), clip)
-            if pruning is not None:
-                pruning.add_gradients_()
             progress.lr = float(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            if pruning is not None:
-                pruning.step(loss)
+            # On a GPU, reading the loss would synchronise: there it is looked at now and then.
+            look = device.type == "cpu" or progress.step % 20 == 0
+            check = partial(check_loss, progress=progress, run=run) if look else None
+            loss = train_step(
+                model, task, batch, optimizer, pruning, cast=cast, clip=clip, check=check
+            )
             if scheduler is not None:
                 scheduler.step()
             loss_sum = loss_sum + loss.double()
             progress.step += 1
+            snapshot()
 
+            # After the step is counted: a checkpoint taken now must hold the events of its own updates.
             if pruning is not None and len(pruning.updates) > updates_seen:
                 for update in pruning.updates[updates_seen:]:
                     emit({**update.event(), "phase": phase})
@@ -186,13 +199,14 @@ def fit(
                 last_tick = now
                 on_event({"event": "step", "phase": phase, "step": progress.steps})
 
-        mean_loss = float(loss_sum) / progress.steps_per_epoch  # waits for the device
+        # The one reading that an epoch makes in any case; on a GPU it also ends the timing honestly.
+        mean_loss = float(loss_sum) / progress.steps_per_epoch
         check_loss(mean_loss, progress, run)
         progress.epoch_seconds += time.monotonic() - ticked
         metrics = hard = hard_bn = None
         if (progress.epoch + 1) % evaluate_every == 0 or progress.epoch + 1 == epochs:
             metrics, hard, hard_bn, figure = evaluate_now(model, task, pruning)
-            if goal is not None and figure[task.goal_metric] >= goal:
+            if goal is not None and task.goal.reached(figure[task.goal.name], goal):
                 progress.stopped = "goal"
         seconds = progress.epoch_seconds
         progress.train_seconds += seconds

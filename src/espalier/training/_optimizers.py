@@ -1,16 +1,15 @@
 """Training settings, and the torch optimisers and learning-rate schedules they stand for."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from espalier.errors import RequestError, UnknownNameError, nearest
+from espalier.methods import Groups
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
@@ -20,8 +19,8 @@ SCHEDULES = ("constant", "cosine", "step")
 class OptimizerRule(Protocol):
     """Any other optimiser: how to make it."""
 
-    def over(self, parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
-        """The optimiser of these parameters at learning rate ``lr``."""
+    def over(self, parameters: Any, lr: float) -> Optimizer:
+        """The optimiser of these parameters, or groups of them, at learning rate ``lr``."""
 
 
 @runtime_checkable
@@ -95,14 +94,20 @@ class Training:
                 raise UnknownNameError(f"no {kind} is named {value!r}; {nearest(value, names)}")
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], training: Training) -> Optimizer:
+def build_optimizer(parameters: Groups, training: Training) -> Optimizer:
     """The torch optimiser that ``training`` asks for.
 
     Args:
-        parameters: What it moves; those that require no gradient are left out.
+        parameters: What it moves, or groups of it with settings of their own; those that require no
+            gradient are left out.
         training: The settings.
     """
-    free = [parameter for parameter in parameters if parameter.requires_grad]
+    free: list[Any] = []
+    for one in parameters:
+        if isinstance(one, dict):
+            free.append({**one, "params": [p for p in one["params"] if p.requires_grad]})
+        elif one.requires_grad:
+            free.append(one)
     rule, lr, decay = training.optimizer, training.lr, training.weight_decay
     if isinstance(rule, OptimizerRule):
         return rule.over(free, lr)

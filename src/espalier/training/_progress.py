@@ -8,19 +8,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from espalier._ground.events import Event, OnEvent
+from espalier.tasks import Goal
+
+_ACCURACY = Goal()
 
 
 @contextmanager
-def show_progress(
-    console: Console | None = None, goal_metric: str = "accuracy"
-) -> Iterator[OnEvent]:
+def show_progress(console: Console | None = None, goal: Goal = _ACCURACY) -> Iterator[OnEvent]:
     """A callback for ``on_event`` that shows the run on a console until the block ends.
 
     A line for each phase, epoch and resume; on a terminal a bar besides, which goes at the end.
 
     Args:
         console: Where to; standard error if None, so that standard output stays for answers.
-        goal_metric: The metric that lines show.
+        goal: The figure that lines show, in its unit: ``task.goal``.
 
     Example:
         >>> import sys
@@ -36,13 +37,13 @@ def show_progress(
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
-        shown = _Shown(console, bar, goal_metric)
+        shown = _Shown(console, bar, goal)
         yield shown.on_event
 
 
 class _Shown:
-    def __init__(self, console: Console, bar: Progress, goal_metric: str) -> None:
-        self._console, self._bar, self._goal = console, bar, goal_metric
+    def __init__(self, console: Console, bar: Progress, goal: Goal) -> None:
+        self._console, self._bar, self._goal = console, bar, goal
         self._phase: TaskID | None = None
         self._epochs: Any = "?"
 
@@ -56,6 +57,8 @@ class _Shown:
             self._line(f"{event['phase']}: resumed at step {event['step']} of {event['steps']}")
             if event.get("remark"):
                 self._line(event["remark"])
+        elif kind == "remark":
+            self._line(event["text"])
         elif kind == "step":
             self._move(event["step"])
         elif kind == "epoch":
@@ -78,22 +81,22 @@ class _Shown:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def epoch_line(event: Mapping[str, Any], goal_metric: str, epochs: Any = "?") -> str:
+def epoch_line(event: Mapping[str, Any], goal: Goal, epochs: Any = "?") -> str:
     """An ``epoch`` event as one line.
 
     >>> epoch_line({"phase": "prune", "epoch": 3, "loss": 0.0213, "seconds": 9.14,
     ...             "metrics": {"accuracy": 0.993}, "hard_pruned": {"accuracy": 0.981}},
-    ...            "accuracy", 8)
+    ...            Goal(), 8)
     'prune 3/8: loss 0.0213, accuracy 99.30 %, if cut now 98.10 %, 9.1 s'
     """
     said = [f"loss {event['loss']:.4f}"]
     for key, words in (
-        ("metrics", goal_metric),
+        ("metrics", goal.name),
         ("hard_pruned", "if cut now"),
         ("hard_pruned_bn", "with BatchNorm re-estimated"),
     ):
         metrics = event.get(key)
-        if metrics and goal_metric in metrics:
-            said.append(f"{words} {100 * metrics[goal_metric]:.2f} %")
+        if metrics and goal.name in metrics:
+            said.append(f"{words} {goal.shown(metrics[goal.name])}")
     said.append(f"{event['seconds']:.1f} s")
     return f"{event['phase']} {event['epoch']}/{epochs}: {', '.join(said)}"

@@ -21,6 +21,8 @@ def _terms(x: Value, y: Value) -> tuple[str, str, str]:
 
 
 def _product(ctx: Context, x: Value, y: Value) -> Value:
+    # A linear layer in other words. As one, it is read weight by weight, where the general product
+    # below only knows that a channel is read.
     if y.static and y.rank == 2 and not x.static:
         return matrix_product(ctx, x, y)
     first, second, out = _terms(x, y)
@@ -48,6 +50,7 @@ def einsum(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     if "->" not in equation:
         letters = sorted({c for c in left if c.isalpha() and left.count(c) == 1})
         out = ("..." if "..." in left else "") + "".join(letters)
+    # Letters for the ellipsis, matched from the right, as broadcasting matches axes.
     spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in equation]
     ranks = [v.rank - len(t.replace("...", "")) for v, t in zip(operands, terms, strict=True)]
     widest = max(ranks)

@@ -21,6 +21,7 @@ def tie(ctx: Context, x: Ids | None, w: Ids | None) -> None:
     if w is not None:
         ctx.labels.consumed(w)
         ctx.noted.append(w)
+    # Either both are channels and become one, or the one that is has nothing to shrink with.
     if x is not None and w is not None:
         ctx.labels.unify(x, w)
     elif x is not None:
@@ -51,6 +52,8 @@ def _output(
         else:
             steady = (x.const == 0) if padded else ~np.isnan(x.const)
             loose = nonzero & ~steady
+        # Known where no weight reads an input that moves. The 1 is a mark: the run gives the
+        # value.
         const = np.where(loose.any(axis=1), np.nan, 1.0)
     return axis_factor(0, out, const)
 
@@ -72,6 +75,7 @@ def affine(
                 const=x.const,
                 outputs=out,
                 nonzero=nonzero,
+                # At a border the weight meets padded zeros, not the constant: nothing to fold by.
                 weight=None if padded else matrix,
                 bias=_shift(ctx),
             )
@@ -83,6 +87,7 @@ def _shift(ctx: Context) -> tuple[str, int] | None:
     """Where a constant can be added behind this operation: its bias, or the mean that follows."""
     bias = ctx.node.args[2] if len(ctx.node.args) > 2 else None
     if isinstance(bias, torch.fx.Node):
+        # A tensor that others use too cannot take what belongs to this operation alone.
         return _alone(ctx, bias, 1)
     users = list(ctx.node.users)
     if len(users) == 1 and "_native_batch_norm_legit_no_training" in str(users[0].target):
@@ -134,6 +139,7 @@ def convolution(ctx: Context, a: Arguments) -> Value:
     groups: int = a["groups"]
     padded = a["padding"] == "same" or (a["padding"] != "valid" and any(a["padding"]))
     channel = x.rank - w.rank + 1
+    # Kernel positions are no channels, so nobody has to be told why they stay.
     w = fix(ctx.labels, w, range(2, w.rank), SILENT)
     x = ctx.fix(x, [d for d in range(x.rank) if d != channel], "position or batch")
     read = x.factor(channel)
@@ -151,6 +157,7 @@ def convolution(ctx: Context, a: Arguments) -> Value:
 
 def _whole(w: Value, groups: int, inputs: int) -> bool:
     """Remove whole groups where that gives the finer choice."""
+    # Whole groups are ``groups`` choices; thinning all groups alike is as many as a group is wide.
     return groups >= max(inputs // groups, w.shape[0] // groups)
 
 
@@ -180,6 +187,7 @@ def _by_group(ctx: Context, read: Factor | None, w: Value, bias: Value | None, g
     """Whole groups live and die: their inputs, their filters and their outputs are one class."""
     w = fix(ctx.labels, w, [1], SILENT)
     own = w.labels(0)
+    # A transposed weight is (I, O / groups, …): its first axis reads, and no axis has all outputs.
     outputs = w.shape[1] * groups if transposed else w.shape[0]
     if own is None:
         return None
@@ -220,6 +228,7 @@ def _within_groups(ctx: Context, read: Factor | None, w: Value, bias: Value | No
     nonzero = _nonzero(w, False)
     if nonzero is not None:
         each = nonzero.reshape(groups, -1, nonzero.shape[1])
+        # A read is noted for all inputs against all outputs; a group reads its own block alone.
         spread = np.zeros((groups, each.shape[1], groups, each.shape[2]), dtype=np.bool_)
         for g in range(groups):
             spread[g, :, g] = each[g]

@@ -18,6 +18,8 @@ def index(ctx: Context, a: Arguments) -> Value:
     inner = len(np.broadcast_shapes(*shapes))
     value = ctx.fix(value, given, TAKEN)
     rest = [d for d in range(value.rank) if d not in given]
+    # NumPy's rule: the result of index tensors side by side stands where they stood, else in
+    # front.
     adjacent = given == list(range(given[0], given[0] + len(given)))
     start = given[0] if adjacent else 0
     axis = {d: i if i < start else i + inner for i, d in enumerate(rest)}

@@ -99,6 +99,8 @@ def cat(ctx: Context, a: Arguments) -> Value:
     for part in parts:
         own = part.factor(dim)
         if own is None:
+            # Frozen labels of its own hold its place, so that the indices behind it are counted
+            # right.
             fixed = ctx.labels.fresh(part.shape[dim])
             ctx.labels.freeze(fixed, ctx.reason("concatenated with an axis that is no channel"))
             own = axis_factor(dim, fixed)
@@ -134,6 +136,8 @@ def part(ctx: Context, value: Value, dim: int, start: int, size: int) -> Value:
     axis = factor.dims.index(dim)
     old = factor.labels.shape
     parted = (*old[:axis], old[axis] // size, size, *old[axis + 1 :])
+    # Index i of every part becomes one class: the parts shrink alike, and a forward that cuts an
+    # axis into three (q, k, v; the gates of a cell) still finds three equal parts.
     ctx.labels.unify_along(factor.labels.reshape(parted), axis)
     own = Factor(
         dims=factor.dims,
@@ -173,7 +177,6 @@ def narrow(ctx: Context, a: Arguments) -> Value:
     start, end, step = slice(a.get("start"), a.get("end"), a.get("step", 1)).indices(total)
     if step != 1:
         value = ctx.fix(value, [dim], SECTIONS)
-        start = 0
         return replace(value, shape=ctx.shape, data=None)
     return _section(ctx, value, dim, start, max(end - start, 0))
 

@@ -27,6 +27,8 @@ def _affine(ctx: Context, a: Arguments, x: Value, names: tuple[str, ...], dim: i
 
     def combine(parts: list[Constants]) -> Constants:
         known = everything(parts)
+        # ``parts`` are in the order of [x, *vectors] and γ is named first: γ = 0 leaves β,
+        # whatever x is.
         return np.where(parts[1] == 0, 1.0, known) if has_gamma else known
 
     return ctx.align([x, *vectors], x.shape, combine, "normalised per channel, but it is none")

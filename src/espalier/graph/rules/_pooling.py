@@ -26,6 +26,7 @@ def spatial(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     positions = int(found.group(1)) if found else value.rank - 2
     value = ctx.fix(value, range(value.rank - positions, value.rank), POSITIONS)
     padding = a.get("padding") or [0]
+    # At the border zeros are averaged in, so of all constants only zero stays one.
     if "avg_pool" in ctx.op and isinstance(padding, list) and any(padding):
         value = _zeros_only(value)
     many = tuple(replace(value, shape=shape, data=None) for shape in ctx.shapes)
@@ -47,6 +48,8 @@ def pad(ctx: Context, a: Arguments) -> Value:
     value = ctx.fix(value, odd, "cropped by a literal amount, or padded with copies")
     channels = [d for d in ends if value.factor(d) is not None]
     if constant and len(channels) < len(ends):
+        # Positions are filled too: a channel that was constant has two values now, unless both are
+        # 0.
         value = forget(value) if fill else _zeros_only(value)
     for dim in channels:
         value = _lengthened(ctx, value, dim, ends[dim], fill)

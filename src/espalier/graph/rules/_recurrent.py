@@ -31,8 +31,12 @@ def recurrent(ctx: Context, a: Arguments) -> tuple[Value, ...]:
     unit = ctx.labels.fresh(hidden)
     if not _starts_at_zero(ctx):
         ctx.labels.freeze(unit, ctx.reason(STATE))
+    # A unit has a state in every layer and direction. A NaN, not known, in one of them carries
+    # through the maxima below to all.
     read, still = x.factor(x.rank - 1), np.zeros(hidden)
     for directions in layers:
+        # The interpreter takes a ValueError to mean that the call is not understood: it freezes
+        # what the call touches and names it.
         if any(w.shape[1] != hidden or w.shape[0] != gates * hidden for _, w, *_ in directions):
             raise ValueError("the state is projected")
         parts = [_cell(ctx, read, unit, gates, tensors) for tensors in directions]

@@ -1,4 +1,4 @@
-"""Final accuracy against the one setting in which the runs differ (Figures 4 and 6)."""
+"""The goal's final figure against the one setting in which the runs differ (Figures 4 and 6)."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from espalier.report._groups import Comparison, Group, setting_name
+from espalier.report._groups import Comparison, MethodRuns, setting_name
+from espalier.report.figures._axis import scale_of, unit_of
 from espalier.report.figures._base import RC, Drawing, Key, Style, canvas, distinct, svg
+from espalier.tasks import Goal
 
 
 def ablation(comparison: Comparison) -> Drawing | None:
     """The drawing, or ``None`` where the groups do not differ in exactly one setting."""
-    setting = comparison.setting
+    setting, goal = comparison.setting, comparison.goal
     if setting is None:
         return None
     values = list(dict.fromkeys(g.value for g in comparison.groups if g.value is not None))
@@ -33,7 +35,7 @@ def ablation(comparison: Comparison) -> Drawing | None:
             groups = [g for g in comparison.groups if g.method == method]
             place = dict(zip(values, places, strict=True))
             style = distinct(index)
-            drawn = _draw(ax, groups, place, style, numeric) or drawn
+            drawn = _draw(ax, groups, place, style, numeric, goal) or drawn
             keys.append(Key(label=method, style=style, band=False))
         if not drawn:
             return None
@@ -43,24 +45,31 @@ def ablation(comparison: Comparison) -> Drawing | None:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(named.get(x, x))))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         ax.margins(x=0.06, y=0.12)
-        ax.set_title("Accuracy after the hard prune, %")
+        name = goal.name[:1].upper() + goal.name[1:]
+        unit = f", {unit_of(goal)}" if goal.unit else ""
+        ax.set_title(f"{name} after the hard prune{unit}")
         ax.set_xlabel(setting_name(setting))
-        title = f"Final hard-pruned accuracy against {setting}"
+        title = f"Final hard-pruned {goal.name} against {setting}"
         picture = svg(figure, "ablation", title)
-    caption = f"Final accuracy, cut and not retrained, for each value of {setting}."
+    caption = f"Final {goal.name}, cut and not retrained, for each value of {setting}."
     if any(len(g.runs) > 1 for g in comparison.groups):
         caption += " Bars are Student-t 95\u202f% intervals of the mean over seeds."
     return Drawing(svg=picture, caption=caption, keys=keys if len(keys) > 1 else ())
 
 
 def _draw(
-    ax: Axes, groups: Sequence[Group], place: dict[object, float], style: Style, joined: bool
+    ax: Axes,
+    groups: Sequence[MethodRuns],
+    place: dict[object, float],
+    style: Style,
+    joined: bool,
+    goal: Goal,
 ) -> bool:
-    points = []
+    points, (scale, (least, most)) = [], scale_of(goal)
     for group in groups:
         centre = group.mean(lambda run: run.final("hard_pruned"))
         if centre is not None and group.value in place:
-            points.append((place[group.value], 100 * centre.mean, centre.half_width))
+            points.append((place[group.value], scale * centre.mean, centre.half_width))
     if not points:
         return False
     points.sort(key=lambda point: point[0])
@@ -69,7 +78,7 @@ def _draw(
     ax.plot(x, y, **line, marker="o", markersize=5)
     for at, middle, half in points:
         if half is not None:
-            low, high = max(0.0, middle - 100 * half), min(100.0, middle + 100 * half)
+            low, high = max(least, middle - scale * half), min(most, middle + scale * half)
             ax.plot([at, at], [low, high], color=style.colour, linewidth=1.2, alpha=0.7)
     return True
 

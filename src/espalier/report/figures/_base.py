@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from espalier.report._groups import Group
+from espalier.report._groups import MethodRuns
 from espalier.report._numbers import finite, power_of_ten
 
 WIDTH = 460  # CSS pixels; the height is each figure's own
@@ -104,7 +104,7 @@ class Drawing:
     keys: Sequence[Key] = ()
 
 
-def styles_for(groups: Sequence[Group]) -> list[Style]:
+def styles_for(groups: Sequence[MethodRuns]) -> list[Style]:
     """One style a group: distinct colours, or for an ordered setting a ramp, dashed by method."""
     known = {g.value for g in groups if finite(g.value) is not None}
     methods = list(dict.fromkeys(group.method for group in groups))
@@ -173,14 +173,19 @@ def decimate(x: Sequence[float], y: Sequence[Any]) -> tuple[np.ndarray, np.ndarr
     return xs[kept], ys[kept]
 
 
-def log_axis(ax: Axes) -> None:
-    """A logarithmic y axis; linear from zero where the values stay within a factor of five."""
-    low, high = ax.dataLim.intervaly
+def log_axis(ax: Axes, ends: tuple[float, float] | None = None) -> None:
+    """A logarithmic y axis; linear from zero where the values stay within a factor of five.
+
+    Args:
+        ax: With everything drawn.
+        ends: Lowest and highest value to show; those drawn if None. Bands may go below.
+    """
+    low, high = ax.dataLim.intervaly if ends is None else ends
     if high < 5 * low:
         ax.set_ylim(0, 1.15 * high)
         ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
         return
-    ax.set_yscale("log", nonpositive="mask")
+    ax.set_yscale("log", nonpositive="mask" if ends is None else "clip")
     decades = np.log10(high / low)
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1, 2, 5), numticks=7))
     label = power_of_ten if decades > 2 else "{:g}".format

@@ -1,4 +1,4 @@
-"""Accuracy and loss against epochs (the SLR paper's Figures 1 to 3)."""
+"""The goal's figure and the loss against epochs (the SLR paper's Figures 1 to 3)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,13 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from espalier.report._groups import Comparison, Group, mean
+from espalier.report._groups import Comparison, MethodRuns, mean
 from espalier.report._numbers import finite
 from espalier.report._runs import DENSE, Json, Run
+from espalier.report.figures._axis import fit_percent, fit_plain, scale_of, unit_of
 from espalier.report.figures._base import (
     RC,
-    RULE,
     SOFT,
     Drawing,
     Key,
@@ -24,10 +23,9 @@ from espalier.report.figures._base import (
     svg,
     whole_numbers,
 )
+from espalier.tasks import Goal
 
 BANDED = 6  # with more series than this, bands would hide each other
-_FLOOR = 0.05  # percentage points of error that count as none on the stretched axis
-_TICKS = (0, 10, 30, 50, 70, 80, 90, 95, 98, 99, 99.5, 99.8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,23 +44,25 @@ class _Series:
 
 
 def curves(comparison: Comparison, styles: Sequence[Style]) -> list[Drawing]:
-    """Every curve the runs have: accuracy if cut now, accuracy as it is, loss, retraining."""
-    groups = comparison.groups
+    """Every curve the runs have: the goal's figure if cut now and as it is, loss, retraining."""
+    groups, goal = comparison.groups, comparison.goal
+    name = goal.name[:1].upper() + goal.name[1:]
     dense = mean([run.final("dense") for group in groups for run in group.runs])
     level = None if dense is None else dense.mean
     drawings = []
     if len(groups) == 1:
         kinds = zip(_KINDS, _ONE_RUN_STYLES, strict=True)
         lines = [_series(groups[0], style, _goal(part), "prune", of) for (of, part), style in kinds]
-        drawings.append(_accuracy("accuracy", "Accuracy while pruning", lines, level, _CUT))
+        drawings.append(_figure(goal, "accuracy", f"{name} while pruning", lines, level, _CUT))
     else:
         for label, part in _KINDS:
             lines = _each(groups, styles, _goal(part), "prune", dense=part == "metrics")
-            drawings.append(_accuracy(f"accuracy-{part}", label, lines, level, _NOTES[part]))
+            drawings.append(_figure(goal, f"accuracy-{part}", label, lines, level, _NOTES[part]))
     lines = _each(groups, styles, lambda run, epoch: epoch.get("loss"), "prune")
     drawings.append(_loss(lines))
     lines = _each(groups, styles, _goal("metrics"), "retrain")
-    drawings.append(_accuracy("retrain", "Accuracy in masked retraining", lines, level, _RETRAINED))
+    title = f"{name} in masked retraining"
+    drawings.append(_figure(goal, "retrain", title, lines, level, _RETRAINED))
     return [drawing for drawing in drawings if drawing is not None]
 
 
@@ -76,24 +76,24 @@ _ONE_RUN_STYLES = (
     Style(colour="#009e73", dash="6 2.4"),
     Style(colour="#8b938e"),
 )
-_CUT = "Test accuracy of the network as it trains, and of the same network cut to its budget then."
+_CUT = "Test {goal} of the network as it trains, and of the same network cut to its budget then."
 _RETRAINED = (
-    "Test accuracy while the zeros are held and the remaining weights are trained; 0 is the cut."
+    "Test {goal} while the zeros are held and the remaining weights are trained; 0 is the cut."
 )
 _NOTES = {
-    "hard_pruned": "Test accuracy if the network were cut to its budget at that epoch.",
+    "hard_pruned": "Test {goal} if the network were cut to its budget at that epoch.",
     "hard_pruned_bn": "The same after BatchNorm statistics were re-estimated; no weight trained.",
-    "metrics": "Test accuracy of the network as it trains, before any cut.",
+    "metrics": "Test {goal} of the network as it trains, before any cut.",
 }
 _DASHED = " Dashed: the dense network before pruning."
 
 
 def _goal(part: str) -> Callable[[Run, Json], object]:
-    return lambda run, epoch: (epoch.get(part) or {}).get(run.goal)
+    return lambda run, epoch: (epoch.get(part) or {}).get(run.goal.name)
 
 
 def _each(
-    groups: Sequence[Group],
+    groups: Sequence[MethodRuns],
     styles: Sequence[Style],
     value: Callable[[Run, Json], object],
     phase: str,
@@ -105,7 +105,7 @@ def _each(
 
 
 def _series(
-    group: Group, style: Style, value: Callable[[Run, Json], object], phase: str, label: str
+    group: MethodRuns, style: Style, value: Callable[[Run, Json], object], phase: str, label: str
 ) -> _Series:
     at: dict[float, list[object]] = {}
     for run in group.runs:
@@ -138,27 +138,36 @@ def _start(run: Run, phase: str) -> list[Json]:
     return [{"epoch": 0, "metrics": metrics}] if metrics else []
 
 
-def _accuracy(
-    name: str, title: str, series: Sequence[_Series], dense: float | None, note: str
+def _figure(
+    goal: Goal, name: str, title: str, series: Sequence[_Series], dense: float | None, note: str
 ) -> Drawing | None:
     series = [line for line in series if line.epochs]
     if not series:
         return None
+    fraction, (scale, limits) = goal.unit == "fraction", scale_of(goal)
     with mpl.rc_context(RC):
         figure, ax = canvas(290)
         if dense is not None:
-            ax.axhline(100 * dense, color=SOFT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
+            ax.axhline(scale * dense, color=SOFT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
         for line in series:
-            _draw(ax, line, 100.0, (0.0, 100.0), banded=len(series) <= BANDED)
-        seen = [100 * v for v in _extent(series)]
-        level = [] if dense is None else [100 * dense]
-        stretched = _fit_percent(ax, [*seen, *level], best=max(seen))
-        ax.set_title(f"{title}, %")
+            _draw(ax, line, scale, limits, banded=len(series) <= BANDED)
+        seen = [scale * v for v in _extent(series)]
+        shown = seen if dense is None else [*seen, scale * dense]
+        stretched = fit_percent(ax, shown, max(seen)) if fraction else fit_plain(ax, shown)
+        ax.set_title(_titled(title, goal))
         ax.set_xlabel("epoch")
         whole_numbers(ax)
-        note += "" if dense is None else _DASHED
-        note += " The axis is stretched towards 100\u202f%." if stretched else ""
+        note = note.replace("{goal}", goal.name) + ("" if dense is None else _DASHED)
+        if stretched:
+            how = "stretched towards 100\u202f%" if fraction else "logarithmic"
+            note += f" The axis is {how}."
         return Drawing(svg=svg(figure, name, title), caption=note, keys=_keys(series))
+
+
+def _titled(title: str, goal: Goal) -> str:
+    """The title and the axis: a figure without a unit is named once, by either."""
+    named = not goal.unit and title.lower().startswith(goal.name.lower())
+    return title if named else f"{title}, {unit_of(goal)}"
 
 
 def _loss(series: Sequence[_Series]) -> Drawing | None:
@@ -185,7 +194,10 @@ def _extent(series: Sequence[_Series]) -> list[float]:
     span = max(means) - min(means)
     bands = [v for line in series for side in (line.low, line.high) for v in side if v is not None]
     bands *= len(series) <= BANDED
-    inside = [v for v in bands if 0 <= v and min(means) - span / 2 <= v <= max(means) + span / 2]
+    floor = min(0.0, *means)  # a band below it says nothing: no figure is negative there
+    inside = [
+        v for v in bands if floor <= v and min(means) - span / 2 <= v <= max(means) + span / 2
+    ]
     return [min(means + inside), max(means + inside)]
 
 
@@ -205,41 +217,3 @@ def _draw(ax: Axes, line: _Series, scale: float, limits: tuple[float, float], ba
 
 def _keys(series: Sequence[_Series]) -> list[Key]:
     return [line.key for line in series] if len(series) > 1 else []
-
-
-def _fit_percent(ax: Axes, seen: Sequence[float], best: float) -> bool:
-    """Fits the percent axis; stretches it towards 100 where that is where the difference lies."""
-    low, high = min(seen), max(seen)
-    if best < 95 or high - low < 6:
-        room = max(0.08 * (high - low), 0.15)
-        ax.set_ylim(max(0.0, low - room), min(100.0 + 0.3 * room, high + room))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        return False
-
-    def stretch(a: np.ndarray) -> np.ndarray:
-        return -np.log10(np.maximum(100.0 + _FLOOR - np.asarray(a, dtype=float), _FLOOR / 2))
-
-    def back(b: np.ndarray) -> np.ndarray:
-        return np.asarray(100.0 + _FLOOR - 10.0 ** -np.asarray(b, dtype=float))
-
-    ax.set_yscale("function", functions=(stretch, back))
-    bottom, top = stretch(np.array([low, high]))
-    room = 0.05 * (top - bottom)
-    ends = back(np.array([bottom - room, top + room]))
-    ax.set_ylim(max(1.0, ends[0]), min(100.0, ends[1]))
-    ax.yaxis.set_major_locator(FixedLocator(_spaced(stretch, *ax.get_ylim())))
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.spines["left"].set_color(RULE)
-    return True
-
-
-def _spaced(stretch: Callable[[np.ndarray], np.ndarray], bottom: float, top: float) -> list[float]:
-    """Round percentages far enough apart on the stretched axis, those near 100 first."""
-    ticks = [tick for tick in (*_TICKS, 99.9) if bottom <= tick <= top]
-    gap = 0.06 * float(np.ptp(stretch(np.array([bottom, top]))))
-    kept: list[float] = []
-    for tick in reversed(ticks):
-        if all(abs(float(np.diff(stretch(np.array([tick, k])))[0])) >= gap for k in kept):
-            kept.append(tick)
-    return sorted(kept)

@@ -21,7 +21,7 @@ Width = tuple[str, float, float]
 
 
 def widths(layers: Sequence[Width], name: str) -> list[Drawing]:
-    """Bars of the outputs before, and in front of them after; a row a layer, on one scale.
+    """Bars of the outputs before, and in front of them after; one row per layer, on one scale.
 
     Args:
         layers: In the model's order.

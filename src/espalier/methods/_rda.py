@@ -1,0 +1,200 @@
+"""Regularised dual averaging as a method: sparsity is what λ gives, from the first step on."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+from espalier._ground.types import Weights
+from espalier.errors import RequestError
+from espalier.methods._certificate import Certificate, Update, certify
+from espalier.methods._dual_averaging import RDA
+from espalier.methods._evidence import MeanLoss, record
+from espalier.methods._holding import hold_
+from espalier.methods._method import Cut, Handle, Method, Setting
+from espalier.sets import Constraint
+
+Stages = tuple[tuple[int, float], ...]
+"""(first epoch, value) in rising order; the first epoch of all is 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DualAveraging(Method):
+    r"""ℓ1-regularised training by dual averaging: :math:`w = -(\sqrt t/\gamma)\operatorname{soft}(\bar g, \lambda)`.
+
+    It brings its own optimiser, :class:`~espalier.methods.RDA`; the rule of the stage and its learning-rate
+    schedule are not used. The constraint's parameters are thresholded; all others (biases,
+    BatchNorm, layers not planned) go by dual averaging around their first values, with λ = 0. How sparse
+    the model becomes is λ's to say: the constraint's budget plays no part unless ``onto_plan``. The values
+    of thresholded weights before it are forgotten in one step, so that pretraining is lost, unless ``start`` > 0.
+
+    Args:
+        l1: λ >= 0, in units of the gradient; one figure, or by stages ((0, 1e-4), (20, 5e-5)): from epoch 0, 20.
+        gamma: γ > 0, or by stages; ``None``: 1/lr of the stage.
+        scale: s of the initialisation U(−a, a), a = s √(3/k), for fan-in k: thresholded weights are drawn
+            anew from the run's seed. ``None``: they stay. √2 is He's; with BatchNorm up to 100 is good.
+        start: t_0: above 0 the weights at hand are not forgotten (as :class:`~espalier.methods.RDA`); not in the paper.
+        he: False: a = s/√k instead, PyTorch's own at s = 1.
+        report_every: Steps between two updates, which only record evidence.
+        onto_plan: Let the cut also project onto the plan's budget, for tables at equal density.
+
+    Raises:
+        RequestError: A number outside its range.
+
+    Source: He, Jia, Xu, Zhang & Zhao, COAP 2020 (arXiv:1807.04222), Algorithm 2 and §4.1.
+    """
+
+    name = "rda"
+    title = "Dual averaging (RDA)"
+    sentence = "ℓ1 training that thresholds the mean of all gradients: zeros are exact and stay"
+
+    l1: Annotated[float, Ge(0)] | Stages = 1e-4
+    gamma: Annotated[float, Gt(0)] | Stages | None = None
+    scale: Annotated[float, Gt(0)] | None = None
+    he: bool = True
+    start: Annotated[int, Ge(0)] = 0
+    report_every: Annotated[int, Ge(1)] = 50
+    onto_plan: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("l1", 0.0), ("gamma", math.ulp(0.0))):
+            if getattr(self, name) is None:
+                continue
+            stages = _stages(getattr(self, name))
+            epochs = [epoch for epoch, _ in stages]
+            fine = all(least <= value < math.inf for _, value in stages)
+            if not fine or epochs != sorted(set(epochs)) or epochs[:1] != [0]:
+                raise RequestError(
+                    f"{name}={getattr(self, name)}; give a figure {'>= 0' if least == 0 else '> 0'}, or "
+                    "stages (epoch, figure) in rising order from epoch 0"
+                )
+
+    def attach(self, model: nn.Module, constraint: Constraint, setting: Setting) -> "Averaging":
+        """An :class:`Averaging` handle with its own optimiser."""
+        return Averaging(model, constraint, self, setting)
+
+
+def draw_(weight: Tensor, scale: float, generator: torch.Generator, *, he: bool = True) -> None:
+    r"""Fill with U(−a, a), :math:`a = s\sqrt{3/k}`, or :math:`s/\sqrt k`; k = fan-in, the elements of an output.
+
+    The paper's formula (29) is a function of s and k; of the two readings the first, whose variance is s²/k,
+    fits its remark that He et al. choose s = √2.
+
+    Args:
+        weight: (outputs, …), changed in place; drawn on the CPU, so that every device has the same.
+        scale: s.
+        generator: On the CPU.
+        he: Whether the factor √3 is in it.
+    """
+    bound = scale * math.sqrt((3.0 if he else 1.0) / weight[:1].numel())
+    drawn = torch.rand(weight.shape, generator=generator, dtype=weight.dtype)
+    with torch.no_grad():
+        weight.copy_((2.0 * drawn - 1.0) * bound)
+
+
+class Averaging(Handle):
+    """RDA at work: counts steps, opens stages, holds what earlier stages hold, and keeps evidence."""
+
+    takes_schedule = False  # a factor on lr would multiply the weights themselves, not their steps
+    optimizer: RDA
+
+    def __init__(
+        self, model: nn.Module, constraint: Constraint, method: DualAveraging, setting: Setting
+    ) -> None:
+        constraint.check(model)
+        self.method, self._epoch = method, setting.steps_per_epoch
+        self._gamma = method.gamma or 1.0 / setting.lr
+        if self._epoch is None and (len(_stages(method.l1)) > 1 or len(_stages(self._gamma)) > 1):
+            raise RequestError(
+                "stages by epoch, but the steps of an epoch are not known; set steps_per_epoch "
+                "of the setting, or give one figure"
+            )
+        named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        chosen = [named[n] for n in constraint.names if n in named]
+        others = [p for n, p in named.items() if n not in constraint.names]
+        l1, gamma = _at(method.l1, 0), _at(self._gamma, 0)
+        optimizer = RDA(
+            [{"params": chosen, "l1": l1}, {"params": others, "centred": True}],
+            gamma=gamma,
+            start=method.start,
+        )
+        super().__init__(model, constraint, optimizer)
+        if method.scale is not None:
+            generator = torch.Generator().manual_seed(setting.seed)
+            for parameter in chosen:
+                draw_(parameter, method.scale, generator, he=method.he)
+        self._held = {**setting.held, **constraint.held}
+        hold_(dict(model.named_parameters()), self._held)
+        self._count, self._loss = 0, MeanLoss()
+
+    @torch.no_grad()
+    def step(self, loss: Tensor | float) -> None:
+        """Count one step; open the next stage; record evidence when it is due; hold what is held.
+
+        Raises:
+            NonFiniteError: The mean loss since the last record is NaN or infinite.
+        """
+        self._count += 1
+        self._loss.add(loss)
+        if self._epoch is not None:
+            self._open_(self._count // self._epoch)
+        if self._count % self.method.report_every == 0:
+            self.updates.append(self._record())
+        self._hold_()
+
+    @torch.no_grad()
+    def target(self) -> Cut:
+        """W itself: its zeros are already zeros; with ``onto_plan`` Π_S(W). What is zero does not move on."""
+        w = {n: self.model.get_parameter(n).detach() for n in self.constraint.names}
+        values: Weights = self.constraint.project(w) if self.method.onto_plan else w
+        masks = {n: v != 0 for n, v in values.items()}
+        # A copy: a cut is written into the very tensors it was read from, and is kept beyond that.
+        values = {n: v.clone() for n, v in values.items()}
+        if not self.method.onto_plan:
+            return Cut(values=values, free={**self._held, **masks})
+        implied = self.constraint.implied(masks, dict(self.model.named_parameters()))
+        return Cut(values=values, free={**self._held, **implied, **masks})
+
+    def nothing_to_cut(self) -> bool:
+        """True, for a cut takes zeros alone; with ``onto_plan``: whether W is within the budget."""
+        return not self.method.onto_plan or super().nothing_to_cut()
+
+    def certificate(self, tolerance: float = 1e-2) -> Certificate:
+        """As of every method; but until a cut the zeros are RDA's own and free to leave."""
+        held = self.nothing_to_cut() and bool(self._held)
+        return certify(self.updates, held=held, tolerance=tolerance)
+
+    def _open_(self, epoch: int) -> None:
+        thresholded, others = self.optimizer.param_groups
+        thresholded["l1"] = _at(self.method.l1, epoch)
+        thresholded["gamma"] = others["gamma"] = _at(self._gamma, epoch)
+
+    def _record(self) -> Update:
+        loss = self._loss.take(self._count, "raise gamma, or lower scale")
+        w = {n: self.model.get_parameter(n).detach() for n in self.constraint.names}
+        z = self.constraint.project(w) if self.method.onto_plan else {}
+        return record(w, z, step=self._count, k=len(self.updates) + 1, loss=loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the optimiser's: resume is exact to the bit."""
+        own = {"count": self._count, "loss": self._loss.state_dict()}
+        return {**super().state_dict(), **own}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """The inverse of ``state_dict``, into a handle made with the same arguments."""
+        super().load_state_dict(saved)
+        self._count = saved["count"]
+        self._loss.load_state_dict(saved["loss"])
+
+
+def _stages(value: float | Stages | None) -> Stages:
+    return () if value is None else ((0, value),) if isinstance(value, float | int) else value
+
+
+def _at(value: float | Stages, epoch: int) -> float:
+    return next(v for first, v in reversed(_stages(value)) if first <= epoch)

@@ -1,0 +1,56 @@
+"""A task that a recipe names: the user's own function, and what it must return."""
+
+import inspect
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from espalier._ground.importing import call
+from espalier.errors import RequestError
+from espalier.models import import_object
+from espalier.recipe._part import Section
+from espalier.recipe._sections import TrainingSection
+from espalier.tasks import Task
+
+
+class TaskSection(Section):
+    """A task of your own, in place of `data`: a function that returns an espalier.tasks.Task."""
+
+    name: str
+    """`package.module:function`; it receives training.seed, training.batch_size and training.device as
+    `seed`, `batch_size` and `device` if it has arguments of these names."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Handed to the function, such as `length: 128`."""
+
+
+def make_own_task(section: TaskSection, training: TrainingSection, device: torch.device) -> Task:
+    """What the function returns, checked against the protocol.
+
+    Args:
+        section: The function, and the arguments it is given.
+        training: Offers ``seed`` and ``batch_size``; the section's own arguments come first.
+        device: Offered as ``device``.
+
+    Raises:
+        RequestError: No such function, arguments that do not fit, or no task.
+    """
+    function = import_object(section.name)
+    offered = {"seed": training.seed, "batch_size": training.batch_size, "device": device}
+    taken = inspect.signature(function).parameters if callable(function) else {}
+    given = {name: value for name, value in offered.items() if name in taken}
+    made = call(function, section.name, **{**given, **section.arguments})
+    # Looked up without being asked: an example input may cost a batch.
+    missing = [name for name in vars(Task) if not name.startswith("_") and not _has(made, name)]
+    if missing:
+        raise RequestError(
+            f"{section.name} returned a {type(made).__name__} without {', '.join(missing)}; return an "
+            "espalier.tasks.Task, such as tasks.FromLoaders(train, test, loss=…)"
+        )
+    task: Task = made
+    return task
+
+
+def _has(made: Any, name: str) -> bool:
+    absent = object()
+    return inspect.getattr_static(made, name, absent) is not absent

@@ -1,0 +1,238 @@
+"""The stages of one run at work: begun, trained, cut, noted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from espalier._ground.events import OnEvent
+from espalier.errors import CheckpointError
+from espalier.methods import Handle, KeepZeros, Setting
+from espalier.planning import Plan
+from espalier.runs._folder import RunFolder
+from espalier.runs._result import Result
+from espalier.runs._stage import Stage, snapshots_of
+from espalier.runs._starting import left_by_cut, start_
+from espalier.runs._state import RunState, result_of
+from espalier.sets import Constraint
+from espalier.tasks import Task
+from espalier.training import (
+    CALIBRATION_BATCHES,
+    FitResult,
+    autocast_dtype,
+    build_optimizer,
+    build_scheduler,
+    evaluate_cut,
+    fit,
+    probe_of,
+    read_checkpoint,
+    reestimate_,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run is kept, and who hears of it.
+
+    Attributes:
+        config: What ``config.json`` is to say.
+        checkpoint_every: Steps between two checkpoints; None: only the clock counts.
+        checkpoint_seconds: Seconds after which one is written in any case.
+        on_event: Called with every event.
+    """
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint_every: int | None = None
+    checkpoint_seconds: float = 30.0
+    on_event: OnEvent | None = None
+
+
+class Run:
+    """The stages of one run at work.
+
+    What has to survive a kill between two checkpoints is in ``run.notes``, which every checkpoint carries:
+    the records of the stages that are over, and the masks that they hold.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        model: nn.Module,
+        task: Task,
+        stages: Sequence[Stage],
+        seed: int,
+        probe: bool,
+        options: RunOptions,
+    ) -> None:
+        self.run, self.model, self.task, self.stages = run, model, task, stages
+        self.seed, self.probe, self.options = seed, probe, options
+        self.constraint: Constraint | None = None
+        self.state = RunState()
+
+    def all_stages(self) -> None:
+        """From the first, or from where a checkpoint says."""
+        if not getattr(self.task, "resumes_exactly", True) and self.options.on_event is not None:
+            self.options.on_event({"event": "remark", "text": getattr(self.task, "order", "")})
+        found = read_checkpoint(self.run)
+        reached = -1
+        if found is not None:
+            names = [stage.name for stage in self.stages]
+            name = found[0]["progress"]["phase"]
+            if name not in names:
+                raise CheckpointError(
+                    f"{self.run.path}: its last checkpoint is of the stage {name!r}, and this run has "
+                    f"{', '.join(names)}; resume it with the stages it began with"
+                )
+            reached = names.index(name)
+            # Before anything is made for the stage: its handle is attached to what earlier stages left.
+            self.run.notes = found[0]["notes"]
+            self.state = RunState.from_notes(self.run.notes)
+            # A file is read onto the CPU, wherever the model is.
+            device = next(self.model.parameters()).device
+            self.state.held = {n: mask.to(device) for n, mask in self.state.held.items()}
+        for number, stage in enumerate(self.stages):
+            if number >= reached:
+                self._stage(stage, entered=number == reached)
+            # Of the stages that are over, only the aim that is still in force matters: an aim may put
+            # the weights of its own moment into the model, which training then replaces by its own.
+            elif stage.aim is not None and self._aim_of(reached) is stage.aim:
+                self.constraint = stage.aim.recall(self.run, self.model)
+
+    def _aim_of(self, number: int) -> Any:
+        """The aim that is in force at a stage without one of its own."""
+        return next((s.aim for s in reversed(self.stages[: number + 1]) if s.aim is not None), None)
+
+    def _stage(self, stage: Stage, entered: bool) -> None:
+        """One stage, from its start or (``entered``) from its last checkpoint on."""
+        if not entered and self._met_already(stage):
+            return
+        # A stage that was entered has its start and its aim behind it: its first checkpoint was written
+        # after both. What a kill interrupts before that is done again, from the same weights.
+        if not entered:
+            start_(self.model, self.run, stage.start, self.state.held)
+        self._aim(stage, entered)
+        handle = self._handle(stage)
+        try:
+            fitted = self._train(stage, handle)
+            # The certificate speaks of the weights before the cut, which leaves nothing to speak of.
+            certificate = None if handle is None else handle.certificate().to_dict()
+            cut = (
+                self._cut_(handle) if handle is not None and _ends_with_cut(stage, handle) else None
+            )
+        finally:
+            if handle is not None:
+                handle.close()
+        last = None
+        if stage.figure == "retrained":
+            delivered = self.state.delivered if cut is not None else fitted.metrics
+            last = delivered or self.task.evaluate(self.model)
+        self.state.add(stage, fitted, certificate, cut, last, self._nonzero())
+        if stage.figure == "quantised" and stage.cut:
+            self._note_levels()
+        self.state.note(self.run.notes)
+
+    def _aim(self, stage: Stage, entered: bool) -> None:
+        """The constraint from here on; before the first, what the run was like when it was dense."""
+        if stage.aim is None:
+            return
+        if entered:
+            self.constraint = stage.aim.recall(self.run, self.model)
+            return
+        # Noted before the aim is decided: a search for bits or widths may itself be interrupted.
+        if self.state.dense is None:
+            self.state.dense = self.task.evaluate(self.model)
+            self.run.write_weights("before.safetensors", self.model.state_dict())
+        self.constraint = stage.aim.decide(self.run, self.model, self.task)
+        self.state.note(self.run.notes)
+
+    def _handle(self, stage: Stage) -> Handle | None:
+        """The stage's method at work; of one without, what holds the zeros, if there are any."""
+        training, task, method = stage.training, self.task, stage.method
+        if method is None and (self.state.held or stage.cut):
+            method = KeepZeros()
+        steps = training.epochs * task.steps_per_epoch
+        if method is None:
+            return None
+        assert self.constraint is not None  # check_stages
+        setting = Setting(
+            optimizer=lambda groups: build_optimizer(groups, training),
+            steps=steps or None, steps_per_epoch=task.steps_per_epoch, lr=training.lr, task=task,
+            seed=self.seed, held=self.state.held,
+            probe=probe_of(self.model, task) if self.probe else None,
+        )  # fmt: skip
+        constraint = self.constraint
+        # A stage that says itself what the weights may be is taken at its word.
+        if stage.aim is None:
+            constraint = left_by_cut(constraint, self.state.held)
+        return method.attach(self.model, constraint, setting)
+
+    def _train(self, stage: Stage, handle: Handle | None) -> FitResult:
+        training, task, options = stage.training, self.task, self.options
+        optimizer = None if handle is None else handle.optimizer
+        if optimizer is None:
+            optimizer = build_optimizer(self.model.parameters(), training)
+        scheduler = None
+        if handle is None or handle.takes_schedule:
+            scheduler = build_scheduler(optimizer, training, task.steps_per_epoch)
+        return fit(
+            self.model, task, handle, optimizer=optimizer, epochs=training.epochs, phase=stage.name,
+            scheduler=scheduler,
+            evaluate_every=training.evaluate_every, clip=training.clip, goal=stage.goal,
+            autocast=autocast_dtype(training), run=self.run,
+            snapshots=snapshots_of(self.stages, stage.name),
+            checkpoint_every=options.checkpoint_every, checkpoint_seconds=options.checkpoint_seconds,
+            on_event=options.on_event,
+        )  # fmt: skip
+
+    def _cut_(self, handle: Handle) -> tuple[Mapping[str, float], Mapping[str, float] | None]:
+        """Both figures of the cut model, then the cut; its zeros are held from here on.
+
+        BatchNorm keeps the re-estimated statistics if the cut changed any weight. Where the zeros were
+        held already, its own were gathered by the very weights that stay, over many more batches.
+        """
+        cut, cut_bn = evaluate_cut(self.model, self.task, handle)
+        changed = not handle.nothing_to_cut()
+        handle.hard_prune_()
+        if changed and cut_bn is not None:
+            reestimate_(self.model, self.task.inputs("train", CALIBRATION_BATCHES))
+        self.state.delivered = (cut_bn if changed else cut) or cut
+        self.state.held = {**self.state.held, **handle.zeros}
+        return cut, cut_bn
+
+    def _met_already(self, stage: Stage) -> bool:
+        """Whether a stage that trains for a goal finds that the last cut has met it.
+
+        One that cuts, or that says what the weights may be, has more to do than to train.
+        """
+        delivered, goal = self.state.delivered, self.task.goal
+        if stage.goal is None or stage.cut or stage.aim is not None or delivered is None:
+            return False
+        return goal.reached(delivered[goal.name], stage.goal)
+
+    def _nonzero(self) -> int | None:
+        if self.constraint is None:
+            return None
+        weights = [self.model.get_parameter(name) for name in self.constraint.names]
+        return sum(int(torch.count_nonzero(w)) for w in weights)
+
+    def _note_levels(self) -> None:
+        self.state.note_levels(self.run, self.model, self.constraint)
+
+    def result(self, failure: str | None = None) -> Result:
+        return result_of(self.state, self.model, self.task.goal, self._counted(), failure)
+
+    def _counted(self) -> Constraint | None:
+        """What was pruned: the plan, whatever levels came after it."""
+        return plan_of(self.run) or self.constraint
+
+
+def plan_of(run: RunFolder) -> Plan | None:
+    """The plan in a run folder; None where there is none."""
+    return Plan.load(run / "plan.yaml") if (run / "plan.yaml").is_file() else None
+
+
+def _ends_with_cut(stage: Stage, handle: Handle) -> bool:
+    """As it says; and where retraining has left the constraint, as it does one of levels."""
+    return stage.cut or (stage.figure == "retrained" and not handle.nothing_to_cut())

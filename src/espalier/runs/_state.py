@@ -1,0 +1,151 @@
+"""What is known of a run while it goes, and the result that it becomes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from torch import Tensor, nn
+
+from espalier.measure import counts
+from espalier.runs._aims import read_bits
+from espalier.runs._folder import RunFolder
+from espalier.runs._result import Result, validated
+from espalier.runs._stage import Stage
+from espalier.sets import Constraint
+from espalier.tasks import Goal
+from espalier.training import FitResult
+
+Metrics = Mapping[str, float]
+
+_STEP_KIND = {"hard_pruned": "solver", "retrained": "held"}
+_NO_CERTIFICATE = "It stopped before pruning had ended."
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """What the stages so far came to; every checkpoint carries it.
+
+    Attributes:
+        dense: Metrics at the start of pruning.
+        delivered: Metrics of the model as it was cut last.
+        held: Masks that the last cut left: False stays zero.
+        figures: Metrics by the names of the result: ``hard_pruned``, ``hard_pruned_bn``, ``retrained`` …
+        certificate: Of the stage that pruned.
+        method: The title of its method.
+        quantisation: What ``result.json`` says of bits.
+        stages: The stages' records, in order.
+        step_seconds: By kind of step.
+    """
+
+    dense: Metrics | None = None
+    delivered: Metrics | None = None
+    held: dict[str, Tensor] = field(default_factory=dict)
+    figures: dict[str, Metrics | None] = field(default_factory=dict)
+    certificate: dict[str, Any] | None = None
+    method: str | None = None
+    quantisation: dict[str, Any] | None = None
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    step_seconds: dict[str, float] = field(default_factory=dict)
+
+    def note(self, notes: dict[str, Any]) -> None:
+        """Put it where checkpoints find it."""
+        notes["state"] = {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_notes(cls, notes: Mapping[str, Any]) -> "RunState":
+        """As it was when a checkpoint was written."""
+        return cls(**notes.get("state", {}))
+
+    def add(
+        self,
+        stage: Stage,
+        fitted: FitResult,
+        certificate: dict[str, Any] | None,
+        cut: tuple[Metrics, Metrics | None] | None,
+        last: Metrics | None,
+        nonzero: int | None,
+    ) -> None:
+        """A stage that is over.
+
+        Args:
+            stage: Which.
+            fitted: How its training went.
+            certificate: Of its handle, before the cut.
+            cut: Both figures of the cut model.
+            last: The model's figures at the end, where the result has a name for them.
+            nonzero: Nonzero weights of the constrained parameters.
+        """
+        self.stages.append(
+            {
+                "name": stage.name, "method": stage.label,
+                "figure": stage.figure, "epochs": fitted.epochs, "steps": fitted.steps,
+                "seconds": fitted.seconds, "step_seconds": fitted.step_seconds,
+                "stopped": fitted.stopped, "metrics": fitted.metrics,
+                "cut": cut and cut[0], "cut_bn": cut and cut[1], "nonzero": nonzero,
+            }
+        )  # fmt: skip
+        plain = stage.method is None and not stage.cut and stage.figure is None
+        kind = "dense" if plain else _STEP_KIND.get(stage.figure or "", stage.name)
+        self.step_seconds[kind] = fitted.step_seconds
+        if stage.figure is None:
+            return
+        if stage.figure == "retrained":  # one figure: that of the weights as they are delivered
+            self.figures["retrained"] = last
+        elif cut is not None:
+            self.figures[stage.figure], self.figures[f"{stage.figure}_bn"] = cut
+        if stage.figure == "hard_pruned":
+            self.certificate = certificate
+            self.method = stage.label
+
+    def note_levels(self, run: RunFolder, model: nn.Module, constraint: Any) -> None:
+        """What the values of a quantised model take."""
+        self.quantisation = {
+            **read_bits(run),
+            "bits": constraint.bits,
+            "steps": constraint.steps(dict(model.named_parameters())),
+            "data_bits": constraint.data_bits,
+        }
+
+
+def result_of(
+    state: RunState,
+    model: nn.Module,
+    goal: Goal,
+    constraint: Constraint | None,
+    failure: str | None = None,
+) -> Result:
+    """The result; with ``failure``, what there is of it."""
+    pruned: Sequence[str] = constraint.names if constraint is not None else ()
+    report = counts(model, pruned=pruned)
+    certificate = state.certificate or {}
+    sentence, verdict = _NO_CERTIFICATE, "budget_spent"
+    if constraint is None:
+        sentence, verdict = "Nothing was to be pruned: it was trained.", "converged"
+    figures = {
+        "dense": state.dense,
+        "hard_pruned": None,
+        "hard_pruned_bn": None,
+        "retrained": None,
+    }
+    content = {
+        "version": 2,
+        "outcome": "non_finite" if failure else certificate.get("outcome", verdict),
+        "sentence": failure or certificate.get("sentence", sentence),
+        "method": state.method,
+        "goal": asdict(goal),
+        **figures,
+        **state.figures,
+        "quantisation": state.quantisation,
+        "counts": report.to_dict(),
+        "layers": {
+            name: {"total": count.total, "nonzero": count.nonzero, "density": count.density}
+            for name, count in report.layers.items()
+            if name in pruned
+        },
+        "certificate": state.certificate,
+        "epochs": {stage["name"]: stage["epochs"] for stage in state.stages},
+        "seconds": {stage["name"]: stage["seconds"] for stage in state.stages},
+        "step_seconds": {"dense": None, "solver": None, **state.step_seconds},
+        "stages": state.stages,
+    }
+    return validated(content, "result.json")

@@ -1,0 +1,228 @@
+"""A task of any two data loaders."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from espalier._ground.example import Example, call
+from espalier._ground.modes import evaluating
+from espalier.errors import RequestError, RunError
+from espalier.tasks._checking import check_loaders, check_metrics, default_goal
+from espalier.tasks._figures import Accuracy, Figure, number
+from espalier.tasks._ordering import drawn, in_order, ours
+from espalier.tasks._splitting import Pair, Split, splitter
+from espalier.tasks._task import DataPart, Goal
+
+_TRAIN, _TEST = 0, 1
+
+
+class FromLoaders:
+    """Loss and metrics over two ``DataLoader``s, with workers, pinned memory and any batches.
+
+    A batch is ``(inputs …, target)``, or a mapping whose ``target`` key is the target and whose
+    other keys are the model's keyword arguments, or anything that ``split`` takes apart.
+
+    **What resumes exactly.** With a train loader of :func:`~espalier.tasks.seeded_loader` every batch
+    is a pure function of (seed, epoch, step), and an epoch taken up in the middle loads nothing of
+    what lies before. Any other loader is drawn from the beginning and thrown away up to that step;
+    its batches are the same again if it draws from the global generators alone, which are seeded
+    from (seed, epoch, step) while it is asked and put back after it. A generator or state of its own
+    is not: :attr:`resumes_exactly` is then False, and :attr:`order` says so in a sentence.
+
+    With ``persistent_workers`` only one iteration of a loader can be under way.
+
+    Args:
+        train: To learn from.
+        test: To evaluate on; must not leave out its last samples.
+        loss: (output, target) to a scalar, the mean over the batch. For models that return their
+            own loss: ``lambda output, target: output.loss`` with ``target=None``.
+        metrics: By name, objects with update(preds, target), compute() and reset(), as torchmetrics
+            has them; ``"loss"`` comes in addition. By default the accuracy of logits.
+        goal: The figure that a run is judged by; by default the first of the metrics.
+        model_arguments: What the data say of the model, for our own networks: ``{"classes": 10}``.
+        device: Where batches go; the model must be there too.
+        seed: ≥ 0; what the loaders draw from global generators begins with it.
+        target: The key of a mapping's target; None: no target, the whole batch goes to the model.
+        split: From a batch to (the model's input, the target), in place of all that.
+        predict: From the model's output to what the metrics take; by default the output itself.
+
+    Raises:
+        RequestError: Not a loader, without a length or a batch; a metric without the protocol; a
+            goal that is no metric.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> from espalier.tasks import seeded_loader
+        >>> pairs = TensorDataset(torch.randn(12, 3), torch.tensor([0, 1] * 6))
+        >>> task = FromLoaders(seeded_loader(pairs, 4, seed=0), DataLoader(pairs, 5),
+        ...                    loss=nn.functional.cross_entropy)
+        >>> task.steps_per_epoch, sorted(task.evaluate(nn.Linear(3, 2))), task.resumes_exactly
+        (3, ['accuracy', 'loss'], True)
+    """
+
+    def __init__(
+        self,
+        train: "DataLoader[Any]",
+        test: "DataLoader[Any]",
+        *,
+        loss: Callable[[Any, Any], Tensor],
+        metrics: Mapping[str, Figure] | None = None,
+        goal: Goal | None = None,
+        model_arguments: Mapping[str, Any] | None = None,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+        target: str | None = "labels",
+        split: Split | None = None,
+        predict: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._steps = check_loaders(train, test)
+        if seed < 0:
+            raise RequestError(f"seed={seed}; give a seed >= 0")
+        if not callable(loss):
+            raise RequestError(f"loss is a {type(loss).__name__}; give a function (output, target)")
+        self.train, self.test = train, test
+        self.device, self.seed = torch.device(device), seed
+        self.metrics = check_metrics({"accuracy": Accuracy()} if metrics is None else metrics)
+        self._goal = default_goal(self.metrics, metrics is None) if goal is None else goal
+        if self._goal.name not in {*self.metrics, "loss"}:
+            raise RequestError(
+                f"the goal {self._goal.name!r} is no metric; give one of "
+                f"{', '.join([*self.metrics, 'loss'])}"
+            )
+        self.model_arguments: Mapping[str, Any] = dict(model_arguments or {})
+        self._loss = loss
+        self._split = split or splitter(target)
+        self._predict = predict or (lambda output: output)
+        self._begun = 0  # iterations of the train loader, to notice two at once
+        for part in (loss, *self.metrics.values()):  # class weights, a metric's counts
+            if callable(getattr(part, "to", None)):
+                part.to(self.device)  # type: ignore[attr-defined]
+
+    @property
+    def goal(self) -> Goal:
+        """The figure that a run is judged by."""
+        return self._goal
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches per epoch of the train loader."""
+        return self._steps
+
+    @property
+    def resumes_exactly(self) -> bool:
+        """Is every training batch a pure function of (seed, epoch, step), skipped at no cost?"""
+        return ours(self.train)
+
+    @property
+    def order(self) -> str:
+        """What a resume in the middle of an epoch meets, in a sentence."""
+        if self.resumes_exactly:
+            return "an epoch resumes at any step with the very same batches"
+        return (
+            f"the train loader's order comes from its own {type(self.train.sampler).__name__}: a resume "
+            "within an epoch draws the batches before it and throws them away, and meets the same ones "
+            "only if nothing but the global generators decides them; espalier.tasks.seeded_loader "
+            "resumes exactly"
+        )
+
+    @cached_property
+    def example_input(self) -> Example:
+        """The first training sample as the model sees it, a batch of one."""
+        pair = next(self._pairs(in_order(self.train, 1), _TRAIN, 0))
+        return pair.inputs
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Pair]:
+        """The batches of ``epoch``, from step ``start`` on."""
+        if epoch < 0 or not 0 <= start <= self._steps:
+            raise RequestError(
+                f"epoch={epoch}, start={start}; give epoch >= 0 and 0 <= start <= {self._steps}"
+            )
+        return self._batches(epoch, start)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Pair]:
+        self._begun += 1
+        mine, step = self._begun, start
+        for batch in drawn(self.train, epoch, start, (self.seed, _TRAIN, epoch)):
+            if step == self._steps:
+                return
+            if mine != self._begun and self.train.persistent_workers:
+                raise RequestError(
+                    "two iterations of the train loader at once, and persistent workers serve one; "
+                    "make it with persistent_workers=False"
+                )
+            yield self._pair(batch, self.train)
+            step += 1
+        if step < self._steps:
+            raise RunError(
+                f"the train loader says it has {self._steps} batches and gave {step}; make its length "
+                "and its batches agree"
+            )
+
+    def loss(self, model: nn.Module, batch: Pair) -> Tensor:
+        """The loss of a batch, a scalar on the graph."""
+        return self._scalar(call(model, batch.inputs), batch)
+
+    def _scalar(self, output: Any, batch: Pair) -> Tensor:
+        loss = self._loss(output, batch.target)
+        if not isinstance(loss, Tensor) or loss.dim():
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise RequestError(f"loss returned {got}; return a scalar, the mean over the batch")
+        return loss
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Every metric, and the mean loss, over the test loader, in eval mode, without gradients.
+
+        The loss is the mean over batches, each weighted by its number of samples. Every module's
+        training mode is restored, also when the model raises.
+        """
+        return self._figures(model, self._pairs(self.test, _TEST, 0))
+
+    def _figures(self, model: nn.Module, pairs: Iterable[Pair]) -> dict[str, float]:
+        for metric in self.metrics.values():
+            metric.reset()
+        total, samples = 0.0, 0
+        with evaluating(model), torch.no_grad():  # metrics outlive it: no inference tensors in them
+            for pair in pairs:
+                output = call(model, pair.inputs)
+                count = pair.samples()
+                total, samples = total + float(self._scalar(output, pair)) * count, samples + count
+                for metric in self.metrics.values():
+                    metric.update(self._predict(output), pair.target)
+        if not samples:
+            raise RunError("the loader gave no batch to evaluate on; give it at least one sample")
+        figures = {name: number(name, metric.compute()) for name, metric in self.metrics.items()}
+        return {**figures, "loss": total / samples}
+
+    def inputs(self, part: DataPart = "train", limit: int | None = None) -> Iterator[Example]:
+        """What the model sees, in batches.
+
+        Args:
+            part: ``"train"``: epoch 0 of the train loader; ``"test"``: the test loader.
+            limit: At most so many batches.
+        """
+        pairs = self.batches(0) if part == "train" else self._pairs(self.test, _TEST, 0)
+        return (pair.inputs for pair in islice(pairs, limit))
+
+    def guard(self, limit: int | None = None) -> Callable[[nn.Module], float]:
+        """The goal's figure on the first ``limit`` samples of the training data, in their order.
+
+        The train loader's data set is read as it is: what it augments by itself stays augmented,
+        with the same draws each time.
+        """
+        if limit is not None and limit < 1:
+            raise RequestError(f"a guard on {limit} samples; give at least 1")
+        loader = in_order(self.train, limit)
+        return lambda model: self._figures(model, self._pairs(loader, _TRAIN, 0))[self.goal.name]
+
+    def _pairs(self, loader: Iterable[Any], part: int, epoch: int) -> Iterator[Pair]:
+        for batch in drawn(loader, epoch, 0, (self.seed, part, epoch)):
+            yield self._pair(batch, loader)
+
+    def _pair(self, batch: Any, loader: Any) -> Pair:
+        pinned = bool(getattr(loader, "pin_memory", False))
+        return Pair(*self._split(batch)).to(self.device, non_blocking=pinned)

@@ -125,16 +125,19 @@ def methods_table(comparison: str) -> str:
     def cut(item: tuple[str, list[dict[str, Any]]]) -> float:
         return -median(run["hard_pruned"] for run in item[1])
 
-    return markdown(
-        ["method", "epochs", "weights left", "cut, no retraining, %", "seeds", "at the start, %"],
-        [
-            [
-                label, str(runs[0]["epochs"]), _counts(runs), percent([run["hard_pruned"] for run in runs]),
-                str(len(runs)), percent([run["dense"] for run in runs]),
-            ]
-            for label, runs in sorted(labels.items(), key=cut)
-        ],
-    )  # fmt: skip
+    retrains = any(run["retrained"] is not None for runs in labels.values() for run in runs)
+    heads = ["method", "epochs", "weights left", "cut, no retraining, %"]
+    heads += [*(["retrained, %"] if retrains else []), "seeds", "at the start, %"]
+    table = []
+    for label, runs in sorted(labels.items(), key=cut):
+        again = [run["retrained"] for run in runs if run["retrained"] is not None]
+        table.append(
+            [label, str(runs[0]["epochs"]), _counts(runs)]
+            + [percent([run["hard_pruned"] for run in runs])]
+            + ([percent(again) if again else "—"] if retrains else [])
+            + [str(len(runs)), percent([run["dense"] for run in runs])]
+        )
+    return markdown(heads, table)
 
 
 def _plain(label: str) -> str:

@@ -1,6 +1,5 @@
 """What several test folders share."""
 
-import contextlib
 import importlib
 import importlib.util
 import sys
@@ -9,10 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
-# First of all libraries beside torch: imported after the runtimes of other tests, it has ended the process.
-with contextlib.suppress(ImportError):
-    import sklearn.datasets  # noqa: F401
 
 _LIBRARIES = []
 

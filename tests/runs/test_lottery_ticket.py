@@ -1,6 +1,5 @@
 """Iterative magnitude pruning with rewinding: every round starts from the early weights, to the bit."""
 
-import pkgutil
 from itertools import pairwise
 
 import pytest
@@ -9,14 +8,10 @@ from safetensors.torch import load_file
 
 from espalier.runs import LotteryTicket, read_run
 from espalier.training import Training
-from training.problem import Points, network, plan_for, prune_run, timeless, weights_of
+from training.problem import Points, network, plan_for, prune_run, stopped_at, timeless, weights_of
 
 STAGES = ["round-1", "round-2", "round-3", "prune"]
 TRAINING = Training(epochs=2, lr=0.05, optimizer="sgd", momentum=0.9, weight_decay=1e-3)
-
-
-class StopHereError(Exception):
-    pass
 
 
 def run(folder, task=None, resume=False, rewind=4, redraw=False, begun=None, **changes):
@@ -141,20 +136,8 @@ STOPS = [
 
 
 def stopped(folder, target, count, monkeypatch, **settings):
-    place, _, name = target.rpartition(".")
-    owner = pkgutil.resolve_name(place)
-    original, calls = getattr(owner, name), []
-
-    def stopping(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == count:
-            raise StopHereError
-        return original(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, stopping)
-        with pytest.raises(StopHereError):
-            run(folder, **settings)
+    with stopped_at(monkeypatch, target, count):
+        run(folder, **settings)
 
 
 @pytest.mark.parametrize(("target", "count"), STOPS)

@@ -1,7 +1,5 @@
 """The whole road: every phase, both figures of the cut, the evidence, resumed wherever it stopped."""
 
-import pkgutil
-
 import pytest
 import torch
 
@@ -12,11 +10,16 @@ from espalier.models import load_weights
 from espalier.runs import read_run
 from espalier.training import Training
 from espalier.training._evaluation import probe_of
-from training.problem import Points, network, plan_for, prune_run, timeless, weights_of
-
-
-class StopHereError(Exception):
-    pass
+from training.problem import (
+    Points,
+    StopHereError,
+    network,
+    plan_for,
+    prune_run,
+    stopped_at,
+    timeless,
+    weights_of,
+)
 
 
 def run(folder, model=None, task=None, plan=plan_for, solver=None, resume=False, **changes):
@@ -128,20 +131,8 @@ STOPS = {
 @pytest.mark.parametrize("where", STOPS)
 def test_stopped_between_any_two_things_it_ends_the_same(tmp_path, where, whole, monkeypatch):
     target, count = STOPS[where]
-    place, _, name = target.rpartition(".")
-    owner = pkgutil.resolve_name(place)  # a module or a class
-    original, calls = getattr(owner, name), []
-
-    def stopping(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == count:
-            raise StopHereError
-        return original(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, stopping)
-        with pytest.raises(StopHereError):
-            run(tmp_path / "run")
+    with stopped_at(monkeypatch, target, count):
+        run(tmp_path / "run")
     done = run(tmp_path / "run", resume=True)
     assert weights_of(done.model) == weights_of(whole.model)
     assert timeless(done.result) == timeless(whole.result)

@@ -1,6 +1,5 @@
 """Lists of stages: which are refused, with what each begins, which are left out, what they hold."""
 
-import pkgutil
 from dataclasses import dataclass
 
 import pytest
@@ -29,14 +28,10 @@ from espalier.runs import (
     standard_stages,
 )
 from espalier.training import Training
-from training.problem import Points, network, plan_for, prune_run, timeless, weights_of
+from training.problem import Points, network, plan_for, prune_run, stopped_at, timeless, weights_of
 
 ONE = Training(epochs=1, lr=0.01)
 SLR = esp.Constrained(solver=esp.SLR(), cadence=3, settle=None)
-
-
-class StopHereError(Exception):
-    pass
 
 
 def plain(name="train", **changes):
@@ -246,20 +241,8 @@ def test_stopped_anywhere_with_a_stage_left_out_or_not_it_ends_the_same(
     tmp_path, whole, monkeypatch, target, count
 ):
     stages, straight = whole
-    place, _, name = target.rpartition(".")
-    owner = pkgutil.resolve_name(place)
-    original, calls = getattr(owner, name), []
-
-    def stopping(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == count:
-            raise StopHereError
-        return original(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, stopping)
-        with pytest.raises(StopHereError):
-            run(tmp_path / "run", stages)
+    with stopped_at(monkeypatch, target, count):
+        run(tmp_path / "run", stages)
     done = run(tmp_path / "run", stages, resume=True)
     assert weights_of(done.model) == weights_of(straight.model)
     assert timeless(done.result) == timeless(straight.result)

@@ -1,8 +1,11 @@
 """A problem small enough to train hundreds of times: 64 points, a few dozen weights."""
 
+import pkgutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -129,3 +132,26 @@ def prune_run(model, task, plan, method, *, folder, probe=False, resume=False, *
     return run_stages(
         model, task, stages, folder, probe=probe, resume=resume, options=RunOptions(**kept)
     )
+
+
+class StopHereError(Exception):
+    """What ends a run in the middle, as a kill would."""
+
+
+@contextmanager
+def stopped_at(monkeypatch, target: str, count: int):
+    """The block is stopped when ``target``, a function by its dotted name, is called the count-th time."""
+    place, _, name = target.rpartition(".")
+    owner = pkgutil.resolve_name(place)  # a module or a class
+    original, calls = getattr(owner, name), []
+
+    def stopping(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == count:
+            raise StopHereError
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, stopping)
+        with pytest.raises(StopHereError):
+            yield

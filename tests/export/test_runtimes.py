@@ -1,5 +1,8 @@
 """Exported models that are timed compute what the model computes, or are refused."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -42,6 +45,32 @@ def test_an_output_of_openvino_outlives_the_next_call(net):
     kept = first.clone()
     run(-inputs)
     assert torch.equal(first, kept)
+
+
+SIGNALLED = """
+import faulthandler, os, signal, sys, torch
+from espalier.export import openvino_session, to_onnx
+
+faulthandler.enable()
+inputs = torch.randn(2, 4)
+data = to_onnx(torch.nn.Linear(4, 3).eval(), inputs).data
+first, second = (openvino_session(data, inputs.shape, 1) for _ in range(2))
+del first
+del second
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_signals_are_handled_after_models_of_openvino_are_gone():
+    """In a process of its own, which a freed signal stack would end."""
+    pytest.importorskip("openvino")
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_what_computes_something_else_in_openvino_is_not_timed(net, monkeypatch):

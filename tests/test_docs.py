@@ -17,7 +17,7 @@ from espalier.recipe import validate
 from espalier.recipe._yaml import parse
 from espalier.runs import RunRecord, read_run
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -3,6 +3,7 @@
 #   make demo     train, prune three ways, print the table, write the report
 #   make test     all checks: lint, types, layers, documentation, tests   (the same as make check)
 #   make lint | types | layers | docs | unit     one check
+#   make fuzz     files made wrong, by the thousand, at every reader; a few of them are in make test
 #   make format   write the formatting that lint asks for
 #   make clean    remove the environments and what the checks have built
 #
@@ -34,7 +35,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(BUILD)/matplotlib
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-.PHONY: help demo test check lint types layers docs unit format clean
+.PHONY: help demo test check lint types layers docs unit fuzz format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//; 1,/^$$/p' Makefile
@@ -94,6 +95,10 @@ docs: $(TEST)/.complete
 unit: $(TEST)/.complete
 	@mkdir -p $(BUILD)/matplotlib
 	HF_HUB_OFFLINE=1 $(TEST)/bin/python -m pytest -n $(JOBS) --durations=15 $(PYTEST_FLAGS)
+
+# FUZZ_FLAGS="--seed 1": other cases. What fails is kept in build/fuzz, with the command that reads it again.
+fuzz: $(TEST)/.complete
+	cd tests && ../$(TEST)/bin/python -m fuzz.campaign --out ../$(BUILD)/fuzz $(FUZZ_FLAGS)
 
 format: $(TEST)/.complete
 	$(TEST)/bin/ruff check --fix-only .

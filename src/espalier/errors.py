@@ -6,6 +6,7 @@ traceback and exits with the class's ``exit_status``.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
 
 
 class EspalierError(Exception):
@@ -62,6 +63,13 @@ class WrongFolderError(RunFolderError):
     exit_status = 2
 
 
+class AdviceWarning(UserWarning):
+    """It can be done as asked, but will probably not do what was wanted; the message says what would."""
+
+
+_LONGEST = 200  # characters of a name that are compared: it takes quadratic time
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """The hint that ends an :class:`UnknownNameError`: the nearest names, then what is allowed.
 
@@ -69,6 +77,33 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     "did you mean 'slr'? Allowed: admm, slr"
     """
     names = sorted(allowed)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    close = get_close_matches(name[:_LONGEST], names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}Allowed: {', '.join(names)}"
+
+
+class _Short(Repr):
+    """A repr that looks at a bounded part of a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 60, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() < 128 else f"<an integer of {x.bit_length():,} bits>"
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        return repr(x[: self.maxstring]) + ("…" if len(x) > self.maxstring else "")
+
+
+_SHORT = _Short()
+
+
+def shown(value: object, most: int = 80) -> str:
+    """What a message quotes of a value that may be anybody's: its repr, cut short.
+
+    >>> shown("conv1.weight"), shown(10**5000), shown(list(range(10**6)))
+    ("'conv1.weight'", '<an integer of 16,610 bits>', '[0, 1, 2, 3, 4, 5, ...]')
+    """
+    text = _SHORT.repr(value)
+    return text if len(text) <= most else f"{text[: most - 1]}…"

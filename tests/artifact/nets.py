@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from espalier._ground.safetensors import TensorInfo
 from espalier.artifact import _document as document
-from espalier.artifact._container import KEY, TensorInfo
+from espalier.artifact._container import KEY
 from espalier.compaction import AttributeEdit, Compact, Edits, Size, SliceEdit, apply_edits, compare
 
 

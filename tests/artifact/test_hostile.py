@@ -70,10 +70,10 @@ HEADERS = {
     "key": (lambda h: first(h).update(more=1), "described by"),
     "gone": (lambda h: h.pop("deep.weight"), "gap|follow"),
     "name": (lambda h: h.update({"x" * 10_000: h.pop("deep.weight")}), "plain name"),
-    "unprintable": (lambda h: h.update({"\ud800": h.pop("deep.weight")}), "plain name"),
+    "unprintable": (lambda h: h.update({"\ud800": h.pop("deep.weight")}), "surrogates"),
     "no metadata": (lambda h: h.pop("__metadata__"), "not an artefact"),
     "foreign metadata": (lambda h: h.update(__metadata__={"format": "pt"}), "not an artefact"),
-    "metadata is a list": (lambda h: h.update(__metadata__=[]), "not an artefact"),
+    "metadata is a list": (lambda h: h.update(__metadata__=[]), "metadata"),
 }
 
 
@@ -87,10 +87,10 @@ def test_a_header_that_cannot_be_true_is_refused(good, path, case):
 
 
 RAW = {
-    "empty": (b"", "no safetensors header"),
-    "pickle": (b"\x80\x04}q\x00." * 9, "no safetensors header"),
-    "zip": (b"PK\x03\x04" + b"\0" * 60, "no safetensors header"),
-    "text": (b"hello, this is no artefact at all", "no safetensors header"),
+    "empty": (b"", "not a safetensors file"),
+    "pickle": (b"\x80\x04}q\x00." * 9, "not a safetensors file"),
+    "zip": (b"PK\x03\x04" + b"\0" * 60, "not a safetensors file"),
+    "text": (b"hello, this is no artefact at all", "not a safetensors file"),
     "absurd length": (struct.pack("<Q", (1 << 64) - 1) + b"{}", "header claims"),
     "large length": (struct.pack("<Q", 1 << 33) + b"{}", "header claims"),
     "length past the end": (struct.pack("<Q", 1 << 20) + b"{}", "cut short"),
@@ -138,7 +138,8 @@ CONTENTS = {
     "bool": (lambda c: slices(c)[0]["keep"].__setitem__(1, True), "integers"),
     "infinite": (lambda c: slices(c)[0]["keep"].__setitem__(1, 2.5), "integers"),
     "size": (lambda c: slices(c)[0].update(size=13), "axis 0 of size 13"),
-    "absurd size": (lambda c: slices(c)[0].update(size=10**400), "count"),
+    "absurd size": (lambda c: slices(c)[0].update(size=10**400), "401 digits"),
+    "large size": (lambda c: slices(c)[0].update(size=10**39), "count"),
     "axis": (lambda c: slices(c)[0].update(axis=7), "axis 7"),
     "negative axis": (lambda c: slices(c)[0].update(axis=-1), "count"),
     "edited twice": (lambda c: slices(c).append(slices(c)[0]), "edited twice"),
@@ -219,7 +220,7 @@ def test_an_infinite_number_is_refused(good, path):
     assert "1e999" in text
     header["__metadata__"]["espalier"] = text
     write(path, header, data)
-    refused(path, "not finite", by=(load,))
+    refused(path, "is finite", by=(load,))
 
 
 def test_a_constructor_of_something_else_is_refused(good):
@@ -256,7 +257,7 @@ def test_nothing_of_the_model_changes_when_the_file_does_not_fit(path):
 
 
 def test_folders_pipes_and_missing_files_are_refused(tmp_path):
-    refused(tmp_path, "not a file", by=(load,))
+    refused(tmp_path, "Is a directory", by=(load,))
     refused(tmp_path / "no", "No such file", by=(load,))
     os.mkfifo(tmp_path / "pipe")
-    refused(tmp_path / "pipe", "not a file", by=(load,))
+    refused(tmp_path / "pipe", "not a regular file", by=(load,))

@@ -21,6 +21,18 @@ def test_plan_trains_nothing_and_says_what_is_left(espalier, recipe, place):
     assert sorted(p.name for p in place.iterdir()) == ["tiny.yaml"]
 
 
+def test_plan_says_before_the_run_what_will_disappoint(espalier, recipe):
+    told = espalier(
+        "plan", recipe(), "--set", "solver.cadence=1000", "--set", "compare.seeds=1"
+    ).err
+    assert "note: stage prune: " in told
+    assert "at cadence 1000 make 0 updates, and fewer than about 20 hardly move them" in told
+    assert "note: one seed: what differs between two runs may be chance" in told
+    many = espalier("plan", recipe(), "--set", "solver.cadence=1", "--set", "compare.seeds=3",
+                    "--set", "training.epochs=20").err  # fmt: skip
+    assert "note: " not in many
+
+
 def test_plan_json_has_exact_keeps(espalier, recipe):
     answer = json.loads(espalier("plan", recipe(), "--json").out)
     assert answer["counts"]["conv_fc_weights"] == {

@@ -73,7 +73,7 @@ def test_what_cannot_be_read_is_refused(espalier, place):
     for subject, status, words in (
         ("empty", 2, "not a run"),
         ("nowhere", 1, "cannot be read"),
-        ("text.espalier", 1, "not an artefact"),
+        ("text.espalier", 1, "not a safetensors file"),
         ("plain.safetensors", 1, "not an artefact"),
     ):
         answer = espalier("pack", subject)

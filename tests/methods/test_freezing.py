@@ -152,7 +152,16 @@ def test_zeros_of_other_parameters_that_earlier_stages_hold_stay_held():
     assert freezing.frozen == 1.0  # of the weights with levels
 
 
-@pytest.mark.parametrize("wrong", [{"steps": -1}, {"rounds": 0}, {"fraction": 0.0}])
-def test_numbers_out_of_range_are_refused(wrong):
-    with pytest.raises(RequestError, match="rounds >= 1"):
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"steps": -1}, "steps=-1; give"),
+        ({"steps": float("nan")}, "steps=nan; give"),
+        ({"rounds": 0}, "rounds >= 1"),
+        ({"fraction": 0.0}, "0 < fraction <= 1"),
+        ({"fraction": float("nan")}, "0 < fraction <= 1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(wrong, told):
+    with pytest.raises(RequestError, match=told):
         begin(**{"steps": 4, **wrong})

@@ -114,7 +114,7 @@ def test_weights_that_nothing_pulls_are_not_called_converged():
     assert pruning.certificate().total_violation > 0.05
     assert pruning.certificate().outcome is not esp.methods.Outcome.CONVERGED
     pruning.hard_prune_()
-    assert pruning.certificate().outcome is esp.methods.Outcome.CONVERGED
+    assert pruning.certificate().outcome is esp.methods.Outcome.FORCED
 
 
 def test_pruned_and_quantised_at_once_keeps_the_plans_support():

@@ -4,7 +4,7 @@ from types import SimpleNamespace as Stand
 
 import pytest
 
-from espalier.report._words import lead
+from espalier.report._words import lead, verdict
 from espalier.tasks import Goal
 
 
@@ -28,3 +28,13 @@ def group(name, accuracy):
 def test_the_lead_is_shared_by_all_who_have_it(figures, sentence):
     groups = [group(name, accuracy) for name, accuracy in figures.items()]
     assert lead(Stand(groups=groups, goal=Goal())).replace("\u00a0", "\u202f").endswith(sentence)
+
+
+def test_one_seed_each_and_the_advice_are_said():
+    groups = [group("SLR", 0.99), group("ADMM", 0.98)]
+    assert "one seed each, so that differences may be chance." in lead(
+        Stand(groups=groups, goal=Goal())
+    )
+    result = {"sentence": "Forced at step 60.", "certificate": {"advice": ["too few updates"]}}
+    assert verdict(Stand(result=result)) == "Forced at step 60. Too few updates."
+    assert verdict(Stand(result=None)) == ""

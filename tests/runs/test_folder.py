@@ -3,12 +3,14 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import espalier as esp
 from espalier._ground.tree import load_tree
@@ -56,6 +58,63 @@ def test_a_second_handle_in_the_same_process_is_refused_too(tmp_path):
         pass
 
 
+def test_a_replaced_lock_file_lets_no_second_process_in(tmp_path):
+    with RunFolder(tmp_path / "run") as run:
+        (tmp_path / "run" / "lock").unlink()
+        with pytest.raises(RunFolderError, match="in use by process"):
+            RunFolder(tmp_path / "run")
+        run.write_config({})
+
+
+@pytest.mark.parametrize("write", ["write_config", "append", "write_weights", "write_checkpoint"])
+def test_a_folder_made_anew_is_not_the_one_that_was_taken(tmp_path, write):
+    """Whoever holds the old one writes nothing into the new one, which another may have taken."""
+    given = {
+        "write_config": [{}], "append": [{"event": "a"}], "write_weights": ["w", {}],
+        "write_checkpoint": ["c", {}, "d"],
+    }  # fmt: skip
+    with RunFolder(tmp_path / "run") as run:
+        shutil.rmtree(tmp_path / "run")
+        with pytest.raises(RunFolderError, match="was deleted, moved or made anew"):
+            getattr(run, write)(*given[write])
+        with RunFolder(tmp_path / "run"):
+            with pytest.raises(RunFolderError, match="was deleted, moved or made anew"):
+                getattr(run, write)(*given[write])
+            assert {path.name for path in (tmp_path / "run").iterdir()} == {"lock"}
+
+
+def test_all_files_have_the_mode_that_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        prune_run(
+            network(), Points(), plan_for, esp.SLR(), folder=tmp_path / "run",
+            prune=Training(epochs=1), retrain=Training(epochs=1),
+        )  # fmt: skip
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "run").iterdir()}
+    assert modes == dict.fromkeys(modes, "0o640")
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_a_process_killed_within_a_write_leaves_nothing_after_the_next_opening(tmp_path, call):
+    with RunFolder(tmp_path) as run:
+        run.write_config({})
+        run.write_weights("w", {"w": torch.ones(3)})
+    child = os.fork()
+    if child == 0:
+        with RunFolder(tmp_path, resume=True) as run:
+            owner, name = {"fsync": (os, "fsync"), "rename": (type(tmp_path), "replace")}[call]
+            setattr(owner, name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            run.write_weights("w", {"w": torch.zeros(3)})
+        os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert len([path for path in tmp_path.iterdir() if path.name.startswith(".tmp")]) == 1
+    with RunFolder(tmp_path, resume=True):
+        assert {path.name for path in tmp_path.iterdir()} == {"config.json", "lock", "w"}
+    assert load_file(tmp_path / "w")["w"].sum() == 3
+
+
 def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     for resume in (False, True):
@@ -71,7 +130,8 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
 
 
 def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
-    (tmp_path / ".tmp-1-checkpoint.safetensors").write_text("half")
+    for name in (".tmp-1-checkpoint.safetensors", ".tmpAb12cd"):  # ours, and those of safetensors
+        (tmp_path / name).write_text("half")
     with RunFolder(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {"lock"}
 
@@ -86,7 +146,7 @@ def test_everything_written_is_read_back(tmp_path):
         run.write_json("other.json", {"keep": (1, torch.tensor(2.5))})
     record = read_run(tmp_path)
     assert record.config == {
-        "format": "espalier-run", "version": 2, "recipe": {"model": "lenet5"}, "seed": 3
+        "format": "espalier-run", "version": 3, "recipe": {"model": "lenet5"}, "seed": 3
     }  # fmt: skip
     assert record.plan == {"w": {"keep": 3}}
     assert json.loads((tmp_path / "other.json").read_text()) == {"keep": [1, 2.5]}
@@ -139,7 +199,7 @@ def test_rewind_keeps_the_first_events_byte_for_byte_and_the_clock(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [("{", "cannot be read"), ("[]", "not a mapping"), ("{}", "not that of a run"),
-     ('{"format": "espalier-run", "version": 9}', "format version 9, and this Espalier reads 1")],
+     ('{"format": "espalier-run", "version": 9}', "format version 9, and this Espalier reads 1 to 3")],
 )  # fmt: skip
 def test_what_is_no_run_of_ours_is_refused(tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)
@@ -224,5 +284,5 @@ def test_a_run_of_version_0_1_that_ended_is_read_and_one_that_did_not_is_refused
     as_version_1(tmp_path / "run")
     assert run(resume=True).result == done.result
     (tmp_path / "run" / "result.json").unlink()
-    with pytest.raises(CheckpointError, match=r"of version 0\.1 that has not ended"):
+    with pytest.raises(CheckpointError, match=r"of format version 1 that has not ended"):
         run(resume=True)

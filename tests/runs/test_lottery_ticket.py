@@ -87,7 +87,7 @@ def test_after_round_j_of_n_the_density_is_d_to_the_j_over_n(whole, begun):
 def test_the_ticket_is_on_the_plan_and_the_result_says_what_it_cost(whole):
     assert whole.plan.contains(dict(whole.model.named_parameters()))
     result = whole.result
-    assert (result.outcome, result.method) == ("converged", "Lottery ticket")
+    assert (result.outcome, result.method) == ("forced", "Lottery ticket")
     assert [stage.name for stage in result.pruning] == STAGES
     assert result.pruning_epochs == 4 * TRAINING.epochs
     assert result.hard_pruned == Points().evaluate(whole.model)

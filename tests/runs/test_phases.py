@@ -93,7 +93,53 @@ def test_where_nothing_is_left_to_cut_batchnorm_keeps_its_statistics(tmp_path):
         solver=esp.Constrained(solver=esp.SLR(), cadence=5, settle=0.5),
     )
     assert done.result.hard_pruned == Points().evaluate(done.model)
-    assert done.result.outcome == "converged"
+
+
+def epochs_of(done, phase):
+    return [e for e in read_run(done.path).events if e["event"] == "epoch" and e["phase"] == phase]
+
+
+def test_the_certificate_says_when_the_weights_settled_and_what_the_evaluations_on_either_side_were(
+    tmp_path,
+):
+    method = esp.Constrained(solver=esp.SLR(), cadence=5, settle=0.5)
+    done = run(tmp_path / "run", solver=method)
+    said, (first, second, third) = done.result.certificate, epochs_of(done, "prune")
+    settled = next(step for step in range(5, 99, 5) if step >= third["step"] / 2)
+    assert first["step"] < settled <= second["step"]
+    assert (said.outcome, [one.step for one in said.forced]) == ("forced", [settled])
+    assert said.total_violation == 0.0
+    assert set(said.forced[0].layers) == set(done.plan.names)
+    figures = said.figures
+    assert (figures.before, figures.before_step) == (first["metrics"]["accuracy"], first["step"])
+    assert (figures.after, figures.after_step) == (second["metrics"]["accuracy"], second["step"])
+    assert figures.end == done.result.retrained["accuracy"]
+    assert done.result.sentence.startswith(
+        f"Forced at step {settled}: took {said.forced[0].total:.2%} "
+    )
+
+
+def test_zeros_that_are_held_from_the_first_step_are_measured_against_the_dense_model(tmp_path):
+    method = esp.Constrained(solver=esp.solvers.RigL(), cadence=5)
+    done = run(tmp_path / "run", solver=method, retrain=None)
+    said, first = done.result.certificate, epochs_of(done, "prune")[0]
+    assert (said.outcome, said.forced[0].step) == ("forced", 0)
+    assert said.figures.before == done.result.dense["accuracy"]
+    assert (said.figures.after, said.figures.after_step) == (
+        first["metrics"]["accuracy"], first["step"],
+    )  # fmt: skip
+
+
+def test_a_cut_that_is_made_at_once_is_measured_against_the_dense_model(tmp_path):
+    done = run(tmp_path / "run", solver=esp.OneShot(), prune=Training(epochs=0))
+    said, result = done.result.certificate, done.result
+    assert (said.outcome, said.steps, said.advice) == ("forced", 0, [])
+    assert said.figures.before == result.dense["accuracy"]
+    assert (
+        said.figures.after == result.hard_pruned_bn["accuracy"]
+    )  # of the model as it is delivered
+    assert said.figures.end == result.retrained["accuracy"]
+    assert result.sentence.startswith("Forced before the first step: took ")
 
 
 def test_one_shot_needs_no_epochs(tmp_path):

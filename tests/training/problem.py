@@ -128,14 +128,25 @@ def timeless(result):
 def prune_run(model, task, plan, method, *, folder, probe=False, resume=False, **given):
     """The usual stages, run into a folder."""
     kept = {k: given.pop(k) for k in ("config", "checkpoint_every", "on_event") if k in given}
+    seed = given.pop("run_seed", 0)
     stages = standard_stages(Planned(plan), method, **given)
     return run_stages(
-        model, task, stages, folder, probe=probe, resume=resume, options=RunOptions(**kept)
+        model,
+        task,
+        stages,
+        folder,
+        seed=seed,
+        probe=probe,
+        resume=resume,
+        options=RunOptions(**kept),
     )
 
 
 class StopHereError(Exception):
     """What ends a run in the middle, as a kill would."""
+
+
+REHEARSE = "espalier.runs._running.rehearse"
 
 
 @contextmanager
@@ -152,6 +163,7 @@ def stopped_at(monkeypatch, target: str, count: int):
         return original(*args, **kwargs)
 
     with monkeypatch.context() as patch:
+        patch.setattr(REHEARSE, lambda *_: None)  # the calls of the run itself are counted
         patch.setattr(owner, name, stopping)
         with pytest.raises(StopHereError):
             yield

@@ -1,6 +1,7 @@
 """A run that was interrupted anywhere ends with the same bytes as one that was not."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -152,12 +153,26 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_and_says_so(
     assert "checkpoint.safetensors" in resumed["remark"]
 
 
-def test_when_both_are_damaged_it_is_a_clear_error(tmp_path):
+def test_when_both_are_damaged_the_error_names_both_and_sends_nobody_to_either(tmp_path):
     attempt(tmp_path / "run", 20)
     for name in ("checkpoint", "previous"):
         path = tmp_path / "run" / f"{name}.safetensors"
         path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(CheckpointError, match="cut short"):
+    with pytest.raises(CheckpointError) as caught:
+        attempt(tmp_path / "run", None)
+    said = str(caught.value)
+    assert re.search(
+        r"/checkpoint\.safetensors: it is cut short.*/previous\.safetensors: it is cut", said
+    )
+    assert "resume from" not in said
+    assert "begin anew in another folder" in said
+
+
+def test_a_damaged_checkpoint_without_one_before_it_says_that_there_is_none(tmp_path):
+    attempt(tmp_path / "run", 20)
+    (tmp_path / "run" / "previous.safetensors").unlink()
+    (tmp_path / "run" / "checkpoint.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"there is no previous\.safetensors to go on from"):
         attempt(tmp_path / "run", None)
 
 

@@ -1,20 +1,22 @@
-"""Replace a file all at once, or leave it as it was."""
+"""Replace a file all at once, or leave it as it was; and read a mapping back."""
 
 import errno
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-from safetensors import SafetensorError
+from safetensors.torch import save
+from torch import Tensor
 
-from espalier.errors import RunFolderError
+from espalier._ground.documents import MAX_TEXT, parse_json, parse_yaml
+from espalier._ground.reading import read_text
+from espalier.errors import RunFolderError, shown
 
-TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp"
 """How the names of half-written files begin; whoever holds a folder's lock may delete them."""
 
 
@@ -33,7 +35,9 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     Raises:
         RunFolderError: The disk is full, or the folder cannot be written.
     """
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    if not path.name or path.name == ".." or "\0" in str(path):
+        raise RunFolderError(f"{shown(str(path))}: cannot be written: give the name of a file")
+    temporary = path.with_name(f"{TEMPORARY}-{os.getpid()}-{path.name}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -42,11 +46,11 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
             path.replace(keep)
         temporary.replace(path)
         _sync_folder(path.parent)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        _remove(temporary)
         raise RunFolderError(f"{path}: cannot be written: {_reason(error)}") from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
 
 
@@ -58,6 +62,39 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: dict[str, str] | None = None,
+    keep: Path | None = None,
+) -> None:
+    """Make safetensors the whole of the file at ``path``, atomically.
+
+    Tensors may be on any device, not contiguous, and share storage; each is written as its own. The library's
+    own ``save_file`` is not asked: it writes through a temporary file that a kill leaves behind, and
+    gives the file a mode of its own in place of the umask's.
+
+    Args:
+        path: The file to replace, or to create.
+        tensors: By name.
+        metadata: For the header.
+        keep: Where the former ``path``, if there is one, is moved just before.
+
+    Raises:
+        RunFolderError: The disk is full, or the folder cannot be written.
+    """
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with replacing(path, keep) as temporary:
+        temporary.write_bytes(save(own, metadata))
+
+
+def clean(folder: Path) -> None:
+    """Delete what kills have left half-written in a folder; its lock must be held."""
+    for left in folder.glob(f"{TEMPORARY}*"):
+        if left.is_file():
+            left.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -88,19 +125,26 @@ def plain(content: Any) -> Any:
 
 
 def read_mapping(path: Path) -> Mapping[str, Any]:
-    """A file of JSON, or of YAML by its suffix, that holds a mapping.
+    """A file of JSON, or of YAML by its suffix, that holds a mapping; at most ``MAX_TEXT`` bytes.
 
     Raises:
         RunFolderError: It cannot be read, or holds something else.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RunFolderError(f"{path}: cannot be read: {error}") from error
+        text = read_text(path, MAX_TEXT)
+        content = parse_yaml(text) if path.suffix == ".yaml" else parse_json(text, finite=False)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise RunFolderError(f"{path}: cannot be read: {error!s:.200}") from error
     if not isinstance(content, dict):
         raise RunFolderError(f"{path}: holds a {type(content).__name__}, not a mapping")
     return content
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # the error under way says more
+        path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -118,8 +162,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _reason(error: Exception) -> str:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or "No space left" in str(error) or "(os error 28)" in str(error):
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "no space left on the disk; free some and resume, what was saved before is kept"
     return f"{error}; what was saved before is kept"

@@ -16,8 +16,8 @@ from espalier.errors import RequestError
 class Checked:
     """The base of a dataclass whose numbers are checked where it is made.
 
-    ``rho: Annotated[float, Gt(0)]`` is all that a range takes. NaN is in no range, and a truth value is no
-    number. A ``__post_init__`` of one's own calls this one.
+    ``rho: Annotated[float, Gt(0)]`` is all that a range takes. NaN and infinity are in no range, and a truth value
+    is no number. A ``__post_init__`` of one's own calls this one.
 
     Raises:
         RequestError: A number outside its range.
@@ -50,7 +50,8 @@ class _Numbers:
         if isinstance(value, bool):
             fine = self.boolean
         elif isinstance(value, Integral if self.whole else Real):
-            fine = not math.isnan(value) and all(_within(value, bound) for bound in self.bounds)
+            finite = isinstance(value, Integral) or math.isfinite(value)
+            fine = finite and all(_within(value, bound) for bound in self.bounds)
         else:
             # What is no number at all is another type's business, unless numbers are all there is.
             fine = self.others and not isinstance(value, Real)

@@ -13,17 +13,18 @@ other scalar itself.
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from espalier._ground.files import replacing
-from espalier.errors import CheckpointError, RequestError
+from espalier._ground.documents import parse_json
+from espalier._ground.files import write_tensors
+from espalier._ground.safetensors import MAX_HEADER, read_header, read_tensors
+from espalier.errors import CheckpointError, RequestError, shown
 
 Tree = Any
 """A tensor; None, bool, int, float or str; a dict with such scalars as keys; a list; nested."""
@@ -64,33 +65,28 @@ def save_tree(path: Path | str, tree: Tree, keep: Path | None = None) -> None:
         "structure": structure,
         "sha256": _checksum(structure, tensors),
     }
-    with replacing(Path(path), keep) as temporary:
-        save_file(tensors, temporary, metadata)
+    write_tensors(Path(path), tensors, metadata, keep)
 
 
 def load_tree(path: Path | str) -> Tree:
-    """Read back what :func:`save_tree` wrote; tensors on the CPU.
+    """Read back what :func:`save_tree` wrote; tensors on the CPU, no more than the file is long.
 
     Raises:
         CheckpointError: No such file; truncated; not ours; of another version; altered.
     """
     path = Path(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            _check_origin(path, metadata)
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-    except FileNotFoundError:
-        _refuse(path, "there is no such file")
-    except (SafetensorError, OSError) as error:
-        _refuse(path, f"{_diagnosis(path)} ({error})")
+    with _refusing(path):
+        metadata = read_header(path).metadata
+    _check_origin(path, metadata)
+    with _refusing(path):
+        tensors = read_tensors(path)
     structure = metadata.get("structure", "")
     if metadata.get("sha256") != _checksum(structure, tensors):
         _refuse(path, "its contents do not match its checksum, so it was damaged or altered")
     try:
-        return _decode(json.loads(structure), tensors)
+        return _decode(parse_json(structure, MAX_HEADER), tensors)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        _refuse(path, f"its structure cannot be read ({type(error).__name__}: {error})")
+        _refuse(path, f"its structure cannot be read ({type(error).__name__}: {error!s:.200})")
 
 
 def _encode(node: Tree, at: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
@@ -99,7 +95,7 @@ def _encode(node: Tree, at: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
         path = "/".join(at) or "tensor"
         while path in tensors or path == "__metadata__":  # keys 1 and "1", or a key with a slash
             path += "'"
-        tensors[path] = node.detach().cpu().contiguous().clone()
+        tensors[path] = node.detach().cpu().contiguous()
         return {"tensor": path}
     if isinstance(node, Mapping):
         pairs = []
@@ -150,45 +146,28 @@ def _checksum(structure: str, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        _refuse(path, "there is no such file")
+    except OSError as error:
+        _refuse(path, f"it cannot be read: {error.strerror or error}")
+    except CheckpointError as error:
+        _refuse(path, str(error))
+
+
 def _check_origin(path: Path, metadata: Mapping[str, str]) -> None:
     if metadata.get("format") != FORMAT:
         _refuse(path, "it is a safetensors file, but not a checkpoint of Espalier's")
     if metadata.get("version") != VERSION:
         _refuse(
             path,
-            f"it has format version {metadata.get('version')!r} and this Espalier reads "
+            f"it has format version {shown(metadata.get('version'))} and this Espalier reads "
             f"{VERSION!r}; use the Espalier that wrote it",
         )
 
 
-def _diagnosis(path: Path) -> str:
-    """Cut short, or no safetensors file at all? The header says how long the file should be."""
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if 8 + length <= size else {}
-        expected = (
-            8
-            + length
-            + max(
-                (
-                    entry["data_offsets"][1]
-                    for name, entry in header.items()
-                    if name != "__metadata__"
-                ),
-                default=0,
-            )
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
-        return "it is not a safetensors file"
-    if size < expected and length < 1 << 30:
-        return f"it is cut short: {size} bytes of at least {expected}"
-    return "it is not a safetensors file"
-
-
 def _refuse(path: Path, reason: str) -> NoReturn:
-    raise CheckpointError(
-        f"{path}: {reason}; restore it from a copy, or resume from previous.safetensors, "
-        f"or start anew in another folder"
-    )
+    raise CheckpointError(f"{path}: {reason}; restore it from a copy")

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from espalier.artifact._container import TensorInfo, bounded_json, count, plain_name
+from espalier._ground.safetensors import TensorInfo, count, plain_name
+from espalier.artifact._container import bounded_json
 from espalier.compaction import Edits, Proof, Size
-from espalier.errors import CheckpointError, EspalierError
+from espalier.errors import CheckpointError, EspalierError, shown
 from espalier.planning import Plan
 
 VERSION = 1
@@ -228,5 +229,5 @@ def _record(value: object, keys: set[str], where: str) -> dict[str, Any]:
     # Neither fewer nor more: what is not known cannot be checked, and is not silently dropped.
     if set(found) != keys:
         odd = sorted(set(found) ^ keys)[0]
-        raise CheckpointError(f"{where}: {odd[:80]!r} is missing or not known")
+        raise CheckpointError(f"{where}: {shown(odd)} is missing or not known")
     return found

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from espalier.artifact._container import Header, read_header, read_tensors, refusing
+from espalier._ground.safetensors import Header
+from espalier.artifact._container import KEY, read_header, read_tensors, refusing
 from espalier.artifact._document import Artifact, from_text
 from espalier.artifact._tensors import fill_, held
 from espalier.compaction import ColumnEdit, Edits, apply_edits
@@ -104,7 +105,7 @@ def inspect(path: str | os.PathLike[str]) -> Artifact:
 def _document(path: Path) -> tuple[Artifact, Header]:
     with refusing(path):
         header = read_header(path)
-        return from_text(header.document, header.tensors), header
+        return from_text(header.metadata[KEY], header.tensors), header
 
 
 def _read(path: Path) -> tuple[Artifact, dict[str, Tensor]]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from espalier._ground.environment import versions
 from espalier._ground.files import replacing
-from espalier.artifact._container import KEY, MAX_HEADER, TensorInfo, bounded_json
+from espalier._ground.safetensors import MAX_HEADER, TensorInfo
+from espalier.artifact._container import KEY, bounded_json
 from espalier.artifact._document import Artifact, from_text, to_text
 from espalier.artifact._tensors import held, place
 from espalier.compaction import Compact, Edits, Size

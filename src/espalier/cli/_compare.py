@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from espalier.cli._output import AsJson, Settings, console, print_json, resumable
+from espalier.cli._output import AsJson, Settings, advise, console, print_json, resumable
 
 if TYPE_CHECKING:
     from espalier._ground.events import Event
@@ -59,6 +59,8 @@ def compare(
 
     folder = out or Path("runs") / f"compare-{recipe[0].stem}"
     contest = _contest(recipe, settings or (), methods, seeds, published_cadence)
+    if len({one.seed for one in contest}) == 1:
+        advise(["one seed: differences may be chance; --seeds 3 gives an interval"])
     progress = show_progress(goal=goal_of(contest))
     with resumable(shlex.join(["espalier", *sys.argv[1:]])), progress as on_event:
 

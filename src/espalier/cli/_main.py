@@ -1,8 +1,10 @@
 """The entry point: commands by name, and every failure as one message and an exit status."""
 
 import sys
+import traceback
+import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -17,8 +19,9 @@ from espalier.cli import _pack as pack
 from espalier.cli import _plan as plan
 from espalier.cli import _prune as prune
 from espalier.cli import _report as report
-from espalier.cli._output import StoppedError, fail
-from espalier.errors import EspalierError, nearest
+from espalier.cli._failures import own_lines, sentence
+from espalier.cli._output import StoppedError, advise, fail
+from espalier.errors import AdviceWarning, EspalierError, nearest
 
 INTERRUPTED = 130
 """The exit status of a program stopped by Ctrl-C, as shells have it."""
@@ -82,13 +85,34 @@ app.command("data")(lists.data)
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; see :func:`espalier.cli.main`."""
+    with warnings.catch_warnings():  # its filters are its own
+        warnings.showwarning = _show
+        return _run(arguments)
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as a note, without the line of code that it came from if that is of no use."""
+    if issubclass(category, AdviceWarning):
+        advise([str(message)])
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno), file=sys.stderr, end="")
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         status = app(args=arguments, prog_name="espalier", standalone_mode=False)
         if status == INTERRUPTED:  # newer versions of typer turn Ctrl-C into a status
             return fail("nothing was begun", INTERRUPTED, word="stopped")
         return status if isinstance(status, int) else 0
     except EspalierError as error:
-        return fail(str(error), error.exit_status)
+        return fail("\n".join(filter(None, [str(error), own_lines(error)])), error.exit_status)
     except _UsageError as error:
         hint = f"\nTry '{error.ctx.command_path} --help'." if error.ctx else ""
         return fail(f"{error.format_message()}{hint}", 2)
@@ -101,3 +125,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `espalier plan … | head`: the reader has had enough
         sys.stderr.close()
         return 0
+    except Exception as error:
+        lines, said = own_lines(error), sentence(error)
+        if lines:
+            what = "".join(traceback.format_exception_only(error)).rstrip("\n")
+            return fail(f"in your own code: {what}\n{lines}", 1)
+        if said is None:
+            raise  # a mistake of ours, whose lines are needed
+        return fail(said, 1)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +30,12 @@ def fail(message: str, status: int, word: str = "error") -> int:
     """One message on standard error; returns ``status``."""
     print(f"{word}: {message}", file=sys.stderr)
     return status
+
+
+def advise(texts: Iterable[str]) -> None:
+    """What will probably disappoint, before it is begun, on standard error."""
+    for text in texts:
+        print(f"note: {text}", file=sys.stderr)
 
 
 def console() -> "Console":

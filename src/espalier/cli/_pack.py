@@ -100,7 +100,7 @@ def unpack(
         typer.Option(
             "--limit",
             min=1,
-            help="Bytes the tensors may take; by default 1 GiB.",
+            help="Bytes the tensors may take; by default what the file's length pays for, 1 GiB at most.",
             show_default=False,
         ),
     ] = None,
@@ -110,10 +110,9 @@ def unpack(
     from safetensors.torch import save
 
     from espalier._ground.files import write_bytes
-    from espalier.packing import LIMIT
     from espalier.packing import unpack as unpacked
 
-    tensors = unpacked(file, limit=limit or LIMIT)
+    tensors = unpacked(file, limit=limit)
     target = out or file.with_suffix(".safetensors")
     content = save(tensors)
     write_bytes(target, content)

@@ -1,6 +1,6 @@
 """``espalier plan``: the dry run."""
 
-from espalier.cli._output import AsJson, RecipeFile, Settings, console, print_json
+from espalier.cli._output import AsJson, RecipeFile, Settings, advise, console, print_json
 
 
 def plan(recipe: RecipeFile, settings: Settings = None, as_json: AsJson = False) -> None:
@@ -13,6 +13,11 @@ def plan(recipe: RecipeFile, settings: Settings = None, as_json: AsJson = False)
     from espalier.recipe._running import Job
 
     job = Job.prepare(*load(recipe, settings or ()))
+    seeds = job.recipe.compare.seeds
+    chance = [
+        "one seed: what differs between two runs may be chance; set compare.seeds to 3 or more"
+    ]
+    advise([*job.advice(), *(chance if seeds == 1 else [])])
     if as_json:
         print_json(
             {**job.plan.to_dict(), "counts": job.plan.counts().to_dict(),

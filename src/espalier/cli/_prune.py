@@ -1,6 +1,7 @@
 """``espalier prune``: one run of a recipe."""
 
 import shlex
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,11 @@ from espalier.cli._output import (
     AsJson,
     RecipeFile,
     Settings,
+    advise,
     print_json,
     resumable,
 )
+from espalier.errors import AdviceWarning
 
 if TYPE_CHECKING:
     from espalier.runs._result import Quantised, Result
@@ -40,12 +43,18 @@ def prune(
 
     Pretraining, retraining and quantisation, or a list of stages, are run as the recipe says.
     """
+    from espalier.planning import Plan
     from espalier.recipe import load
     from espalier.recipe._running import Job, run
     from espalier.training import show_progress
 
     folder = out or Path("runs") / recipe.stem
-    job = Job.prepare(*load(recipe, settings or ()))
+    written = folder / "plan.yaml"
+    # A plan that is written is the plan: to make one may take measurements.
+    plan = Plan.load(written) if resume and written.is_file() else None
+    job = Job.prepare(*load(recipe, settings or ()), plan)
+    advise(job.advice())
+    warnings.simplefilter("ignore", AdviceWarning)  # the handles would say it again, hours later
     progress = show_progress(goal=job.task.goal)
     with resumable(_command(recipe, settings or [], folder)), progress as on_event:
         done = run(job, folder, resume=resume, on_event=on_event)

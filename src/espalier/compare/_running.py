@@ -7,13 +7,14 @@ from typing import Any
 
 from espalier._ground.events import OnEvent
 from espalier._ground.files import read_mapping, write_bytes
+from espalier._ground.locking import FolderLock
 from espalier.compare._contest import DENSE, Contestant
 from espalier.compare._overhead import overheads
 from espalier.compare._result import ComparisonResult, rows_of
 from espalier.errors import RequestError, RunFolderError
 from espalier.recipe._building import make_model, make_task, make_training, use_threads
 from espalier.recipe._recipe import Recipe, validate
-from espalier.recipe._running import Job, check_same, run
+from espalier.recipe._running import Job, check_same, deciding, run
 from espalier.runs import RunOptions, Stage, run_stages
 from espalier.tasks import Goal
 
@@ -52,6 +53,13 @@ def run_comparison(
     folders = [folder / contestant.folder for contestant in contest]
     if len(set(folders)) < len(folders):
         raise RequestError("two contestants have the same label and seed; give recipes other names")
+    with FolderLock(folder):  # every run has its own besides
+        return _compared(contest, folder, on_event, measure_overhead)
+
+
+def _compared(
+    contest: Sequence[Contestant], folder: Path, on_event: OnEvent | None, measure_overhead: bool
+) -> ComparisonResult:
     begun = [(c, *_begun(c, folder, on_event)) for c in contest]
     results = []
     for contestant, recipe, content in begun:
@@ -65,7 +73,7 @@ def run_comparison(
     compared = ComparisonResult(
         goal=goal,
         rows=rows_of(contest, results, goal, ratios),
-        runs=tuple(folders),
+        runs=tuple(folder / contestant.folder for contestant in contest),
     )
     text = json.dumps(compared.to_dict(), indent=2, allow_nan=False) + "\n"
     write_bytes(folder / "compare.json", text.encode())
@@ -109,6 +117,7 @@ def _pretrained(contestant: Contestant, folder: Path, on_event: OnEvent | None) 
     )
     kept = RunOptions(
         config={"recipe": settings, "seed": contestant.seed},
+        settings=deciding(recipe),
         checkpoint_every=recipe.checkpoint.steps,
         checkpoint_seconds=recipe.checkpoint.seconds,
         on_event=on_event,

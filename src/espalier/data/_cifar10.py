@@ -1,11 +1,13 @@
 """CIFAR-10 in its binary version: six files of 10,000 records."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from espalier._ground.reading import opened
 from espalier.data._image_set import ImageSet, Split
 from espalier.errors import DataError
 
@@ -57,20 +59,24 @@ def load_cifar10(path: str | Path, records: int = 10_000) -> Split:
 
 
 def read_batch(path: str | Path, records: int = 10_000) -> tuple[Tensor, Tensor]:
-    """Images (records, 3, 32, 32) uint8 and labels (records,) int64 of one file.
+    """Images (records, 3, 32, 32) uint8 and labels (records,) int64 of one file, a regular one.
+
+    A file of another length than ``records`` say is not read.
 
     Raises:
         DataError: As for :func:`load_cifar10`.
     """
+    expected = records * RECORD
     try:
-        content = Path(path).read_bytes()
+        with opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(expected) if size == expected else b""
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    expected = records * RECORD
-    if len(content) != expected:
+    if size != expected or len(content) != expected:
         raise DataError(
-            f"{path}: byte {min(len(content), expected)}: expected {expected} bytes ({records} "
-            f"records of {RECORD}), got {len(content)} ({len(content) / RECORD:.3f} records)"
+            f"{path}: byte {min(size, expected)}: expected {expected} bytes ({records} "
+            f"records of {RECORD}), got {size} ({size / RECORD:.3f} records)"
         )
     rows = np.frombuffer(content, dtype=np.uint8).reshape(records, RECORD)
     wrong = np.flatnonzero(rows[:, 0] > 9)

@@ -4,13 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from espalier._ground.reading import opened
 from espalier.data._image_set import ImageSet, Split
-from espalier.errors import DataError, RequestError
+from espalier.errors import DataError, RequestError, shown
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MAX_PIXELS = 50_000_000
+"""Pixels of an image that is read."""
+
+_MAX_SIZE = 1 << 14
 _TEST_NAMES = ("test", "val")
 
 
@@ -22,7 +27,7 @@ def load_folder(path: str | Path, size: int = 224) -> Split:
 
     Args:
         path: The folder that holds ``train``.
-        size: Side of the returned images in pixels, ≥ 1.
+        size: Side of the returned images in pixels, 1 to 16,384.
 
     Returns:
         uint8 images (N, 3, size, size) sorted by class and file name, normalised by ImageNet's mean
@@ -30,11 +35,11 @@ def load_folder(path: str | Path, size: int = 224) -> Split:
 
     Raises:
         DataError: A folder or its images are missing, a class is in the test part alone, or an
-            image cannot be read; the message names it.
-        RequestError: ``size`` < 1.
+            image cannot be read, or has more than ``MAX_PIXELS``; the message names it.
+        RequestError: ``size`` out of range.
     """
-    if size < 1:
-        raise RequestError(f"size={size}; give at least 1 pixel")
+    if not 1 <= size <= _MAX_SIZE:
+        raise RequestError(f"size={shown(size)}; give 1 to {_MAX_SIZE} pixels")
     root = Path(path)
     expected = "expected train/<class>/*.jpg|jpeg|png, and test/ or val/ likewise"
     if not root.is_dir():
@@ -79,17 +84,31 @@ def _read(part: Path, classes: tuple[str, ...], size: int) -> ImageSet:
 
 
 def _read_image(file: Path, size: int) -> np.ndarray:
-    """One image as uint8 (size, size, 3)."""
+    """One image of at most ``MAX_PIXELS`` pixels as uint8 (size, size, 3)."""
     try:
-        with Image.open(file) as opened:
-            image = opened.convert("RGB")
-    # Pillow reports a broken image by any of these, by its format and by the kind of damage.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file}: not a readable image: {error}") from error
+        # These two formats and no other: Pillow would hand a PostScript file to Ghostscript, by its content.
+        with opened(file) as raw, Image.open(raw, formats=("PNG", "JPEG")) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise DataError(
+                    f"{file}: {picture.width}×{picture.height} pixels, and at most {MAX_PIXELS:,} are "
+                    "read; make it smaller"
+                )
+            image = picture.convert("RGB")
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{file}: not a readable image: neither PNG nor JPEG") from error
+    # Pillow reports a broken image by almost any exception, by its format and by the kind of damage.
+    except Exception as error:
+        raise DataError(f"{file}: not a readable image: {error!s:.200}") from error
     width, height = image.size
     shorter = min(width, height)
-    if shorter != size:
-        width, height = (max(size, round(side * size / shorter)) for side in (width, height))
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - size) // 2, (height - size) // 2
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    if shorter == size:
+        left, top = (width - size) // 2, (height - size) // 2
+        return np.asarray(image.crop((left, top, left + size, top + size)))
+    # The cut comes first: the whole of a long image, resized, could be of any size.
+    wide, high = (max(size, round(side * size / shorter)) for side in (width, height))
+    across, down = width / wide, height / high
+    x, y = (wide - size) // 2 * across, (high - size) // 2 * down
+    box = (x, y, min(width, x + size * across), min(height, y + size * down))
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))

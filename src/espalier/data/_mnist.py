@@ -2,14 +2,16 @@
 
 import gzip
 import math
+import os
 import struct
 import zlib
 from pathlib import Path
+from typing import IO
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from espalier._ground.reading import opened
 from espalier.data._image_set import ImageSet, Split
 from espalier.errors import DataError
 
@@ -18,7 +20,12 @@ FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 MEAN, STD = (0.1307,), (0.3081,)
+MAX_BYTES = 1 << 30
+"""Bytes of one file, unpacked."""
+
 _UBYTE = 0x08  # the IDX type code of unsigned bytes
+_MOST_DEFLATED = 1032  # bytes that one byte of a deflated stream can stand for
+_CHUNK = 1 << 20
 
 
 def load_mnist(path: str | Path) -> Split:
@@ -70,7 +77,9 @@ def _find(folder: Path, name: str) -> Path:
 
 
 def read_idx(path: str | Path, dims: int) -> Tensor:
-    """The array of unsigned bytes in one IDX file.
+    """The array of unsigned bytes in one IDX file, a regular one.
+
+    At most ``MAX_BYTES`` are read, and of a gzip stream no more than its header claims and its length can hold.
 
     Args:
         path: The file; gzip is recognised by its first two bytes, not by its name.
@@ -80,44 +89,64 @@ def read_idx(path: str | Path, dims: int) -> Tensor:
         uint8 tensor of the shape that the header states.
 
     Raises:
-        DataError: Wrong magic number, wrong length, or a broken gzip stream.
+        DataError: Wrong magic number, wrong length, larger than that, or a broken gzip stream.
     """
-    content = _content(Path(path))
-    header = 4 + 4 * dims
-    expected = bytes((0, 0, _UBYTE, dims))
-    if content[:4] != expected:
+    try:
+        with opened(path, MAX_BYTES) as file:
+            size = os.fstat(file.fileno()).st_size
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if not packed:
+                return _array(path, file, dims, size, size)
+            with gzip.open(file) as stream:
+                return _array(path, stream, dims, size * _MOST_DEFLATED, None)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
-            f"{path}: byte 0: magic number {content[:4].hex() or 'absent'}, expected "
+            f"{path}: the gzip stream is broken within its {size} bytes ({error}); get the file again"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _array(
+    path: str | Path, stream: IO[bytes] | gzip.GzipFile, dims: int, most: int, size: int | None
+) -> Tensor:
+    """The array; the stream has at most ``most`` bytes, and exactly ``size`` where that is known."""
+    header = 4 + 4 * dims
+    start = stream.read(header)
+    expected = bytes((0, 0, _UBYTE, dims))
+    if start[:4] != expected:
+        raise DataError(
+            f"{path}: byte 0: magic number {start[:4].hex() or 'absent'}, expected "
             f"{expected.hex()} (IDX, unsigned bytes, {dims} dimensions)"
         )
-    if len(content) < header:
+    if len(start) < header:
         raise DataError(
-            f"{path}: byte {len(content)}: the file ends inside its header: expected at least "
-            f"{header} bytes, got {len(content)}"
+            f"{path}: byte {len(start)}: the file ends inside its header: expected at least "
+            f"{header} bytes, got {len(start)}"
         )
-    shape = struct.unpack(f">{dims}I", content[4:header])
-    length = header + math.prod(shape)
-    if len(content) != length:
-        raise DataError(
-            f"{path}: byte {min(len(content), length)}: expected {length} bytes for shape {shape}, "
-            f"got {len(content)}"
+    shape = struct.unpack(f">{dims}I", start[4:])
+    length = math.prod(shape)
+    if not 0 < length <= MAX_BYTES:
+        raise DataError(f"{path}: byte 4: shape {shape}; 1 to {MAX_BYTES:,} bytes are read")
+    if length > most:
+        got = (
+            f"got {most}"
+            if size is not None
+            else f"a gzip stream of this length holds {most} at most"
         )
-    # The bytes belong to a read-only buffer, of which PyTorch would warn; hence the copy below.
-    array = np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
-    return torch.from_numpy(array.copy())
-
-
-def _content(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    if raw[:2] != b"\x1f\x8b":
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except (EOFError, OSError, zlib.error) as error:
         raise DataError(
-            f"{path}: the gzip stream is broken within its {len(raw)} bytes ({error}); "
-            "get the file again"
-        ) from error
+            f"{path}: byte {min(most, header + length)}: expected {header + length} bytes for shape "
+            f"{shape}, {got}"
+        )
+    content = bytearray()
+    while len(content) < length and (chunk := stream.read(min(_CHUNK, length - len(content)))):
+        content += chunk
+    more = len(stream.read(1))  # of what is too long no more is read
+    if len(content) != length or more:
+        whole = header + len(content) if size is None else size
+        raise DataError(
+            f"{path}: byte {header + len(content)}: expected {header + length} bytes for shape {shape}, "
+            f"got {whole}{' and more' if size is None and more else ''}"
+        )
+    return torch.frombuffer(content, dtype=torch.uint8).reshape(shape)

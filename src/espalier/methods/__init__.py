@@ -1,15 +1,19 @@
 """Methods: how weights get to where they may be; the frozen choice and the handle it makes."""
 
 from espalier._ground.registry import discover
-from espalier.methods._certificate import Certificate, LayerUpdate, Outcome, Update, certify
-from espalier.methods._constrained import OWN, Constrained, Pruning
+from espalier.methods._certificate import Certificate, Figures, Forced, Outcome, Taken
+from espalier.methods._constrained import OWN, Constrained
 from espalier.methods._dual_averaging import RDA, ProxSGD
 from espalier.methods._freezing import Freezing, GradualFreezing, nearest_of_each_level
+from espalier.methods._handle import Handle
 from espalier.methods._holding import AfterStep, MaskHolder, hold_
 from espalier.methods._keeping import Keeping, KeepZeros
 from espalier.methods._l0 import L0
-from espalier.methods._method import Cut, Groups, Handle, Method, Setting
+from espalier.methods._method import Cut, Groups, Method, Setting
+from espalier.methods._pruning import Pruning
 from espalier.methods._rda import Averaging, DualAveraging
+from espalier.methods._update import LayerUpdate, Update
+from espalier.methods._verdict import Course, certify
 
 __all__ = [
     "L0",
@@ -19,8 +23,11 @@ __all__ = [
     "Averaging",
     "Certificate",
     "Constrained",
+    "Course",
     "Cut",
     "DualAveraging",
+    "Figures",
+    "Forced",
     "Freezing",
     "GradualFreezing",
     "Groups",
@@ -34,6 +41,7 @@ __all__ = [
     "ProxSGD",
     "Pruning",
     "Setting",
+    "Taken",
     "Update",
     "certify",
     "hold_",

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from espalier._ground.types import Weights
 from espalier.errors import NonFiniteError
-from espalier.methods._certificate import LayerUpdate, Update
+from espalier.methods._update import LayerUpdate, Update
 from espalier.solvers import Conditions, Projector, Pulling, State
 from espalier.solvers._algebra import difference, norms
 
@@ -98,6 +99,7 @@ def evidence(
     step: int,
     slack: float,
     loss: float,
+    takes: bool = False,
 ) -> Update:
     """The record of a solver's update.
 
@@ -110,10 +112,13 @@ def evidence(
         step: Optimiser steps done.
         slack: How far the constraint was open.
         loss: f.
+        takes: Whether the update itself sets weights to zero: those outside the masks that it holds.
     """
     before = old if isinstance(old, Pulling) else Pulling()
     after = new if isinstance(new, Pulling) else Pulling()
-    z = after.z or at.project(w)  # of a solver that keeps no Z, what a cut would take
+    # Of a solver that keeps no Z: what this update takes, or, where it takes nothing, what a cut would.
+    held = new.held if takes else {}
+    z = after.z or {n: torch.where(held[n], w[n], 0) for n in w if n in held} or at.project(w)
     moved = difference(after.z, before.z), difference(after.multiplier, before.multiplier)
     return record(
         w, z, step=step, k=new.k, loss=loss, moved=moved, conditions=conditions,

@@ -16,8 +16,10 @@ from torch.optim import Optimizer
 
 from espalier._ground.types import Masks
 from espalier.errors import RequestError
-from espalier.methods._method import Cut, Handle, Method, Setting
+from espalier.methods._handle import Handle
+from espalier.methods._method import Cut, Method, Setting
 from espalier.sets import Constraint, OnLevels, Within
+from espalier.solvers import Approach
 
 
 def nearest_of_each_level(w: Tensor, z: Tensor, free: Tensor, fraction: float) -> Tensor:
@@ -118,6 +120,10 @@ class Freezing(Handle):
     """
 
     constraint: OnLevels
+    approach = Approach(
+        sentence="Gradual freezing puts the weights on their levels part by part, the nearest first; the free ones "
+        "make up for it."
+    )
 
     def __init__(
         self,
@@ -130,10 +136,10 @@ class Freezing(Handle):
         fraction: float = 0.3,
         held: Masks | None = None,
     ) -> None:
-        if steps < 0 or rounds < 1 or not 0 < fraction <= 1:
+        GradualFreezing(rounds=rounds, fraction=fraction)  # the ranges are stated there
+        if type(steps) is not int or steps < 0:
             raise RequestError(
-                f"steps={steps}, rounds={rounds}, fraction={fraction}; give steps >= 0, rounds >= 1 "
-                "and a fraction in (0, 1]"
+                f"steps={steps!r}; give the planned optimiser steps, an integer >= 0"
             )
         super().__init__(model, constraint, optimizer)
         self.steps, self.rounds, self.fraction = steps, rounds, fraction
@@ -146,7 +152,7 @@ class Freezing(Handle):
             name: levels.step(w[name], support=self._held[name])
             for name, levels in constraint.levels.items()
         }
-        self._count = self._round = 0
+        self._round = 0
         self._advance_if_due()
 
     @property
@@ -161,9 +167,8 @@ class Freezing(Handle):
         free = sum(int(self._held[name].sum()) for name in self.constraint.names)
         return 1.0 - free / max(1, survivors)
 
-    def step(self, loss: Tensor | float) -> None:
+    def _after_step_(self, loss: Tensor | float) -> None:
         """Hold what is frozen, and freeze the next part when its time has come."""
-        self._count += 1
         self._hold_()
         self._advance_if_due()
 
@@ -182,12 +187,14 @@ class Freezing(Handle):
         while self._round < min(self.rounds, due):
             self._round += 1
             w, z = self._weights(), self._nearest()
+            before = {name: value.clone() for name, value in w.items()}
             for name in self.constraint.names:
                 free = self._held[name]
                 chosen = nearest_of_each_level(w[name], z[name], free, self.fraction)
                 self._frozen[name] = torch.where(chosen, z[name], self._frozen[name])
                 self._held = {**self._held, name: free & ~chosen}
             self._hold_()
+            self._force(before, w)
 
     def _nearest(self) -> dict[str, Tensor]:
         """The point the weights would be cut to now."""
@@ -208,10 +215,10 @@ class Freezing(Handle):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, as nested dicts of tensors and JSON scalars: resume is exact to the bit."""
-        mine = {"count": self._count, "round": self._round, "q": dict(self.q)}
+        mine = {"round": self._round, "q": dict(self.q)}
         return {**super().state_dict(), **mine}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """The inverse of ``state_dict``, into a handle made with the same arguments."""
         super().load_state_dict(saved)
-        self._count, self._round, self.q = saved["count"], saved["round"], dict(saved["q"])
+        self._round, self.q = saved["round"], dict(saved["q"])

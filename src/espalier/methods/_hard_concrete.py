@@ -10,16 +10,20 @@ Source: Louizos, Welling & Kingma 2018, *Learning Sparse Neural Networks through
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Gt, Lt
 from torch import Tensor
+
+from espalier._ground.ranges import Checked
 
 EPSILON = 1e-6
 """Noise stays this far from 0 and 1, where its logit is infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class HardConcrete:
+class HardConcrete(Checked):
     """The distribution of a gate z, given its log α; all functions are elementwise.
 
     Args:
@@ -28,9 +32,9 @@ class HardConcrete:
         zeta: Upper end, > 1.
     """
 
-    beta: float = 2 / 3
-    gamma: float = -0.1
-    zeta: float = 1.1
+    beta: Annotated[float, Gt(0)] = 2 / 3
+    gamma: Annotated[float, Lt(0)] = -0.1
+    zeta: Annotated[float, Gt(1)] = 1.1
 
     def sample(self, log_alpha: Tensor, u: Tensor) -> Tensor:
         r"""A gate for each u in (0, 1), differentiable in log α (equations 10, 11).

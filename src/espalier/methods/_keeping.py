@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from espalier._ground.types import Masks
-from espalier.methods._method import Cut, Handle, Method, Setting
+from espalier.methods._handle import Handle
+from espalier.methods._method import Cut, Method, Setting
 from espalier.sets import Constraint
+from espalier.solvers import Approach
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,11 @@ class Keeping(Handle):
         held: Masks by parameter name: False stays zero.
         optimizer: Whatever trains it.
     """
+
+    approach = Approach(
+        sentence="The zeros of earlier stages were held from the first step on, and what the constraint still "
+        "asked for was cut."
+    )
 
     def __init__(
         self,

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from espalier._ground.types import Masks
 from espalier.errors import RequestError
-from espalier.methods._certificate import Update
 from espalier.methods._evidence import record
 from espalier.methods._gates import Gated, units_of
+from espalier.methods._handle import Handle
 from espalier.methods._hard_concrete import HardConcrete, location
-from espalier.methods._method import Cut, Handle, Method, Setting
+from espalier.methods._method import Cut, Method, Setting
+from espalier.methods._update import Update
 from espalier.sets import Constraint
+from espalier.solvers import Approach
 
 RECORD_EVERY = 20
 """Steps between two entries of evidence."""
@@ -83,6 +85,11 @@ class L0(Method):
 class Gating(Handle):
     """L0 at work on a model. Gates are drawn from torch's global generator, once per forward pass."""
 
+    approach = Approach(
+        sentence="The gates had closed in training what the cut took, measured on the weights times their gates.",
+        remedy="raise dual_lr or the gates' lr, or train longer",
+    )
+
     def __init__(
         self, model: nn.Module, constraint: Constraint, method: L0, setting: Setting
     ) -> None:
@@ -93,7 +100,7 @@ class Gating(Handle):
                 raise RequestError(
                     f"{name}: sharded; l0 multiplies whole parameters, so use DDP, not FSDP"
                 )
-        self.method, self._count, self._cut = method, 0, False
+        self.method, self._cut = method, False
         self._always: Masks = {**setting.held, **constraint.held}
         units = units_of(constraint, next(iter(parameters.values())).device)
         ones = {n: self._always.get(n, torch.ones_like(p) > 0) for n, p in parameters.items()}
@@ -141,15 +148,19 @@ class Gating(Handle):
         """∂/∂log α of Σ λ_b · E‖z‖₀ / n_b, in closed form."""
         if self._cut:
             return
+        self._refuse_inside("add_gradients_()")
         pull = self._units.prices(self._duals) * self._gate.slope(self.log_alpha)
         grad = self.log_alpha.grad
         self.log_alpha.grad = pull if grad is None else grad.add_(pull)
+        self._pull.added(self.log_alpha.grad, self.optimizer)
+
+    def _owes_pull(self) -> bool:
+        return not self._cut
 
     @torch.no_grad()
-    def step(self, loss: Tensor | float) -> None:
-        """Clamp the gates, take a step of dual ascent, hold what is held."""
+    def _after_step_(self, loss: Tensor | float) -> None:
+        """Clamp the gates, take a step of dual ascent."""
         if not self._cut:
-            self._count += 1
             self.log_alpha.clamp_(-self.method.bound, self.method.bound)
             if self.method.penalty is None:
                 excess = self.shares() - self._units.limits
@@ -158,7 +169,6 @@ class Gating(Handle):
                     self._duals.masked_fill_(excess <= 0, 0.0)
             if self._count % RECORD_EVERY == 0:
                 self.updates.append(self._record(float(loss)))
-        super().step(loss)
 
     @torch.no_grad()
     def target(self) -> Cut:
@@ -186,9 +196,15 @@ class Gating(Handle):
         super()._hold_from_now_(cut)
         self._cut = True
 
+    @torch.no_grad()
+    def _effective(self) -> dict[str, Tensor]:
+        if self._cut:
+            return super()._effective()
+        return self._gated.gated(self._gate.test_time(self.log_alpha))
+
     def _record(self, loss: float) -> Update:
         """``violation``: what a cut would take of W ⊙ ẑ; slack: the worst budget's; rho: its λ."""
-        w, z = self._gated.gated(self._gate.test_time(self.log_alpha)), self.target().values
+        w, z = self._effective(), self.target().values
         excess = self.shares() - self._units.limits
         return record(
             w, z, step=self._count, k=self._count // RECORD_EVERY, loss=loss,
@@ -199,7 +215,7 @@ class Gating(Handle):
         """Everything, with log α and the dual variables; the noise is torch's global generator's."""
         return {
             **super().state_dict(), "log_alpha": self.log_alpha.detach().clone(),
-            "duals": self._duals.clone(), "count": self._count, "cut": self._cut,
+            "duals": self._duals.clone(), "cut": self._cut,
         }  # fmt: skip
 
     @torch.no_grad()
@@ -208,4 +224,4 @@ class Gating(Handle):
         super().load_state_dict(saved)
         self.log_alpha.copy_(saved["log_alpha"])
         self._duals.copy_(saved["duals"])
-        self._count, self._cut = saved["count"], saved["cut"]
+        self._cut = saved["cut"]

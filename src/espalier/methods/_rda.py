@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from espalier._ground.types import Weights
 from espalier.errors import RequestError
-from espalier.methods._certificate import Certificate, Update, certify
 from espalier.methods._dual_averaging import RDA
 from espalier.methods._evidence import MeanLoss, record
+from espalier.methods._handle import Handle
 from espalier.methods._holding import hold_
-from espalier.methods._method import Cut, Handle, Method, Setting
+from espalier.methods._method import Cut, Method, Setting
+from espalier.methods._update import Update
 from espalier.sets import Constraint
+from espalier.solvers import Approach
 
 Stages = tuple[tuple[int, float], ...]
 """(first epoch, value) in rising order; the first epoch of all is 0."""
@@ -102,6 +104,10 @@ class Averaging(Handle):
 
     takes_schedule = False  # a factor on lr would multiply the weights themselves, not their steps
     optimizer: RDA
+    approach = Approach(
+        sentence="Dual averaging thresholds the weights at every step; how many are zero is for lambda to say.",
+        remedy="raise l1",
+    )
 
     def __init__(
         self, model: nn.Module, constraint: Constraint, method: DualAveraging, setting: Setting
@@ -130,22 +136,20 @@ class Averaging(Handle):
                 draw_(parameter, method.scale, generator, he=method.he)
         self._held = {**setting.held, **constraint.held}
         hold_(dict(model.named_parameters()), self._held)
-        self._count, self._loss = 0, MeanLoss()
+        self._loss = MeanLoss()
 
     @torch.no_grad()
-    def step(self, loss: Tensor | float) -> None:
-        """Count one step; open the next stage; record evidence when it is due; hold what is held.
+    def _after_step_(self, loss: Tensor | float) -> None:
+        """Open the next stage; record evidence when it is due.
 
         Raises:
             NonFiniteError: The mean loss since the last record is NaN or infinite.
         """
-        self._count += 1
         self._loss.add(loss)
         if self._epoch is not None:
             self._open_(self._count // self._epoch)
         if self._count % self.method.report_every == 0:
             self.updates.append(self._record())
-        self._hold_()
 
     @torch.no_grad()
     def target(self) -> Cut:
@@ -164,11 +168,6 @@ class Averaging(Handle):
         """True, for a cut takes zeros alone; with ``onto_plan``: whether W is within the budget."""
         return not self.method.onto_plan or super().nothing_to_cut()
 
-    def certificate(self, tolerance: float = 1e-2) -> Certificate:
-        """As of every method; but until a cut the zeros are RDA's own and free to leave."""
-        held = self.nothing_to_cut() and bool(self._held)
-        return certify(self.updates, held=held, tolerance=tolerance)
-
     def _open_(self, epoch: int) -> None:
         thresholded, others = self.optimizer.param_groups
         thresholded["l1"] = _at(self.method.l1, epoch)
@@ -182,13 +181,11 @@ class Averaging(Handle):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the optimiser's: resume is exact to the bit."""
-        own = {"count": self._count, "loss": self._loss.state_dict()}
-        return {**super().state_dict(), **own}
+        return {**super().state_dict(), "loss": self._loss.state_dict()}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """The inverse of ``state_dict``, into a handle made with the same arguments."""
         super().load_state_dict(saved)
-        self._count = saved["count"]
         self._loss.load_state_dict(saved["loss"])
 
 

@@ -8,6 +8,7 @@ import torch
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
+from espalier._ground.types import Weights
 from espalier.errors import RequestError
 from espalier.metrics._metric import Gauge, Metric
 
@@ -35,10 +36,13 @@ class Activations(Metric):
 
 
 class _ActivationGauge(Gauge):
+    sees_gradients = True  # no measure of its own, but the sign that training has begun
+
     def __init__(self, model: nn.Module, names: tuple[str, ...], beta: float) -> None:
         self._beta = beta
         self._mean: dict[str, Tensor] = {}  # parameter name → mean square, shape (input features,)
         self._hooks = []
+        self._begun = False
         for name in names:
             layer_name, _, attribute = name.rpartition(".")
             layer = model.get_submodule(layer_name)
@@ -65,8 +69,17 @@ class _ActivationGauge(Gauge):
 
         return see
 
+    def observe(self, gradients: Weights) -> None:
+        self._begun = True
+
     def diagonal(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor] | None:
-        if len(self._mean) < len(parameters):
+        unseen = [name for name in parameters if name not in self._mean]
+        if unseen and self._begun:
+            raise RequestError(
+                f"{unseen[0]}: the metric Activations has seen no input of this layer, which was not called in "
+                "train mode; train it in train mode, or exclude it or choose another metric"
+            )
+        if unseen:
             return None
         return {name: _per_weight(self._mean[name], p) for name, p in parameters.items()}
 

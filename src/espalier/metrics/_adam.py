@@ -38,19 +38,34 @@ class AdamMoment(Metric):
 
 
 class _AdamGauge(Gauge):
+    """Knows whether the optimiser has stepped: a step that a gradient scaler left out has made no moments."""
+
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
+        self._optimizer, self._stepped = optimizer, False
+        self._hook = optimizer.register_step_post_hook(self._see)
+
+    def _see(self, *_: object) -> None:
+        self._stepped = True
+        self._hook.remove()
+        if not any("exp_avg_sq" in state for state in self._optimizer.state.values()):
+            raise self._lacking()
+
+    def _lacking(self) -> RequestError:
+        return RequestError(
+            f"the metric AdamMoment needs an optimiser that keeps exp_avg_sq (Adam, AdamW …), got "
+            f"{type(self._optimizer).__name__}; choose Fisher() for it"
+        )
 
     def diagonal(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor] | None:
         moments = {}
         for name, parameter in parameters.items():
             state = self._optimizer.state.get(parameter, {})
-            if not state:
+            if not state and not self._stepped:
                 return None  # before the first step every direction is alike
             if "exp_avg_sq" not in state:
-                raise RequestError(
-                    f"the metric AdamMoment needs an optimiser that keeps exp_avg_sq (Adam, AdamW …), got "
-                    f"{type(self._optimizer).__name__}; choose Fisher() for it"
-                )
+                raise self._lacking()
             moments[name] = state["exp_avg_sq"].float().sqrt() + 1e-8
         return moments
+
+    def close(self) -> None:
+        self._hook.remove()

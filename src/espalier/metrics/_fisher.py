@@ -35,6 +35,8 @@ class Fisher(Metric):
 
 
 class _FisherGauge(Gauge):
+    sees_gradients = True
+
     def __init__(self, beta: float) -> None:
         self._beta = beta
         self._mean: dict[str, Tensor] = {}
@@ -43,10 +45,11 @@ class _FisherGauge(Gauge):
     def observe(self, gradients: Weights) -> None:
         for name, g in gradients.items():
             square = g.float().square()
-            if name in self._mean:
-                self._mean[name].lerp_(square, 1.0 - self._beta)
-            else:
-                self._mean[name] = square
+            mean = self._mean.get(name)
+            # The step of a gradient that overflowed is left out by a gradient scaler, and so is it here.
+            known = torch.zeros_like(square) if mean is None else mean
+            square = square.where(square.isfinite(), known)
+            self._mean[name] = square if mean is None else mean.lerp_(square, 1.0 - self._beta)
 
     def diagonal(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor] | None:
         return dict(self._mean) or None

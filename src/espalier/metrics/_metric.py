@@ -6,7 +6,7 @@ A :class:`Metric` is a frozen choice; its :class:`Gauge` is what measures H on o
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from espalier._ground.types import Weights
 
 class Gauge:
     """Measures the diagonal of H on one model. The plain norm needs nothing."""
+
+    sees_gradients: ClassVar[bool] = False
+    """Whether H is measured by :meth:`observe`, which then is to be called at every step."""
 
     def observe(self, gradients: Weights) -> None:
         """See the loss's own gradients, once per step, before anything is added to them."""

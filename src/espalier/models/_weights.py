@@ -1,13 +1,14 @@
 """Pretrained weights from safetensors; a pickle is never opened."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from espalier._ground.reading import opened
+from espalier._ground.safetensors import read_tensors
 from espalier.errors import CheckpointError, RequestError
 
 _PICKLE_SUFFIXES = {".pt", ".pth", ".th", ".bin", ".pkl", ".pickle", ".ckpt", ".tar"}
@@ -20,7 +21,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Keys must be those of ``model.state_dict()``; only ``num_batches_tracked``, which nothing in
     evaluation reads, and a second name of a tensor that is there (tied weights) may be missing.
-    Values are converted to the model's dtype and device.
+    Values are converted to the model's dtype and device. No more memory is taken than the file is long.
 
     Args:
         model: Changed in place.
@@ -47,8 +48,9 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         # Looked at before any library opens it: opening a pickle is what can run code.
-        with path.open("rb") as file:
+        with opened(path) as file:
             start = file.read(4)
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     if path.suffix in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
@@ -60,9 +62,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             '["state_dict"] after torch.load(...))'
         )
     try:
-        return load_file(path)
-    except SafetensorError as error:
-        size = path.stat().st_size
+        return read_tensors(path)
+    except (CheckpointError, OSError) as error:
         raise CheckpointError(
             f"{path}: not a complete safetensors file ({size} bytes): {error}"
         ) from error

@@ -12,15 +12,20 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from espalier._ground.files import write_bytes
+from espalier._ground.reading import read_bytes
 from espalier.errors import CheckpointError
 from espalier.packing._accounting import PackedTensor, Packing
 from espalier.packing._container import from_bytes, to_bytes
+from espalier.packing._record import MAX_HEADER
 from espalier.packing._values import patterns
 
 __all__ = ["PackedTensor", "Packing", "differing", "pack", "unpack"]
 
 LIMIT = 1 << 30
-"""Bytes that unpacked tensors may take in memory unless more are allowed."""
+"""Bytes that unpacked tensors may take in memory unless more are allowed, of a file that is long enough:
+each of its bytes pays for 4,096, and the first 16 MiB are free."""
+
+_FREE, _PER_BYTE = 1 << 24, 1 << 12
 
 
 def pack(path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor]) -> Packing:
@@ -58,14 +63,16 @@ def pack(path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor]) 
     return packing
 
 
-def unpack(path: str | os.PathLike[str], *, limit: int = LIMIT) -> dict[str, Tensor]:
+def unpack(path: str | os.PathLike[str], *, limit: int | None = None) -> dict[str, Tensor]:
     """The weights of a packed file, by name, on the CPU, bit for bit as they were packed.
 
     Tensors that were one when they were packed are equal, and are tensors of their own.
 
     Args:
         path: What :func:`pack` wrote.
-        limit: Bytes that the tensors may take in memory; a few bytes of a file can claim any number.
+        limit: Bytes that the tensors may take in memory, for a few bytes of a file can claim any number;
+            by default what its length pays for, :data:`LIMIT` at most. Reading takes a few times that, and a
+            file that is longer than its tensors is not read.
 
     Raises:
         CheckpointError: The file is missing, damaged, hostile, of another version, or its tensors
@@ -74,7 +81,9 @@ def unpack(path: str | os.PathLike[str], *, limit: int = LIMIT) -> dict[str, Ten
     """
     path = Path(path)
     try:
-        return from_bytes(path.read_bytes(), limit)
+        content = read_bytes(path, (limit or LIMIT) + MAX_HEADER)
+        paid = min(LIMIT, _FREE + _PER_BYTE * len(content))
+        return from_bytes(content, paid if limit is None else limit)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except OSError as error:

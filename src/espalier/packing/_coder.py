@@ -126,11 +126,12 @@ class Reader:
             raise CheckpointError("its coded part ends in nothing: damaged or altered")
         self._data = data
         self._coder: Any = None
+        self._bit: Any = None
 
     def bits(self, ones: Floats, known: Symbols | None) -> Symbols:
         """See :class:`Coder`."""
-        model = _library().stream.model.Bernoulli(perfect=False)
-        return np.asarray(self._opened().decode(model, _dyadic(ones)), np.int32)
+        coder = self._opened()
+        return np.asarray(coder.decode(self._bit, _dyadic(ones)), np.int32)
 
     def symbols(self, counts: Floats, size: int, known: Symbols | None) -> Symbols:
         """See :class:`Coder`."""
@@ -148,7 +149,9 @@ class Reader:
     def _opened(self) -> Any:
         if self._coder is None:
             words = np.frombuffer(self._data + bytes(-len(self._data) % 4), "<u4")
-            self._coder = _library().stream.stack.AnsCoder(words.astype(np.uint32))
+            stream = _library().stream
+            self._coder = stream.stack.AnsCoder(words.astype(np.uint32))
+            self._bit = stream.model.Bernoulli(perfect=False)
         return self._coder
 
 
@@ -174,7 +177,11 @@ def _length(coder: Any) -> int:
 
 def _dyadic(ones: Floats) -> Floats:
     # Never 0 or 1: a symbol that was given no chance could not be coded at all.
-    return np.clip(np.floor(ones * _SCALE), 1.0, _SCALE - 1.0) / _SCALE
+    scaled = np.floor(ones * _SCALE)
+    np.maximum(scaled, 1.0, out=scaled)
+    np.minimum(scaled, _SCALE - 1.0, out=scaled)
+    scaled /= _SCALE
+    return scaled
 
 
 def _categorical(library: Any, counts: Floats) -> Any:

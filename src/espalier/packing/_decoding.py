@@ -1,9 +1,11 @@
 """The inverse of encoding: a tensor from its streams, with every number checked."""
 
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from espalier.errors import CheckpointError
@@ -60,23 +62,29 @@ def decoded(record: Record, raw: bytes, reader: Reader) -> Tensor:
     return tensor_of(found, record.dtype, record.shape)
 
 
-def _positions(record: Record, raw: bytes, reader: Reader) -> Positions | None:
-    """Where the values go; None: everywhere."""
+def _positions(record: Record, raw: bytes, reader: Reader) -> Positions | NDArray[np.bool_] | None:
+    """Where the values go, as indices or as a mask; None: everywhere."""
     if record.code == Code.DENSE:
         return None
+    found: Positions | NDArray[np.bool_]
     if record.code == Code.GAPS:
         size = record.nonzero + record.padding
         found = from_gaps(fields.from_bytes(raw, size, record.gap_bits), record.gap_bits)
         if len(found) and found[-1] >= record.entries:
             raise CheckpointError(f"{record.name!r}: a nonzero outside of the tensor")
-    elif record.code == Code.BITMASK:
-        mask = np.unpackbits(np.frombuffer(raw, np.uint8), count=record.entries, bitorder="little")
-        found = np.flatnonzero(mask)
+        number = len(found)
     else:
-        found = np.flatnonzero(code_positions(reader, record.shape, record.nonzero, record.spread))
-    if len(found) != record.nonzero:
+        # A mask stays a mask: an index would take eight times the memory, and coded ones cost next to nothing.
+        if record.code == Code.BITMASK:
+            bits = np.frombuffer(raw, np.uint8)
+            mask: NDArray[Any] = np.unpackbits(bits, count=record.entries, bitorder="little")
+        else:
+            mask = code_positions(reader, record.shape, record.nonzero, record.spread)
+        found = mask.astype(np.bool_)
+        number = int(np.count_nonzero(found))
+    if number != record.nonzero:
         raise CheckpointError(
-            f"{record.name!r}: {len(found)} nonzeros where {record.nonzero} should be"
+            f"{record.name!r}: {number} nonzeros where {record.nonzero} should be"
         )
     return found
 
@@ -90,16 +98,17 @@ def _values(record: Record, book: bytes, raw: bytes, reader: Reader) -> Patterns
         return np.frombuffer(raw, little).astype(own)
     size = _alphabet(record)
     if record.coded:
-        symbols = code_symbols(reader, size, record.nonzero)
+        symbols: NDArray[Any] = code_symbols(reader, size, record.nonzero)
     else:
         width = (size - 1).bit_length()
-        symbols = fields.from_bytes(raw, record.nonzero, width).astype(np.int32)
+        symbols = fields.from_bytes(raw, record.nonzero, width)
     if len(symbols) and symbols.max() >= size:
         raise CheckpointError(f"{record.name!r}: a value that its codebook does not have")
-    entries = np.frombuffer(book, little).astype(own)
+    entries: Patterns = np.frombuffer(book, little).astype(own)
     if record.kind == Kind.LEVELS:
         entries = level_patterns(entries, record.dtype, record.size)
-    return entries[symbols]
+    found: Patterns = entries[symbols]
+    return found
 
 
 def _alphabet(record: Record) -> int:

@@ -35,13 +35,15 @@ def length(count: int, width: int) -> int:
     return -(-count * width // 8)
 
 
-def from_bytes(data: bytes, count: int, width: int) -> NDArray[np.int64]:
-    """The inverse of :func:`to_bytes`.
+def from_bytes(data: bytes, count: int, width: int) -> NDArray[Any]:
+    """The inverse of :func:`to_bytes`, in the narrowest of uint8, uint16 and uint64.
 
     >>> from_bytes(bytes.fromhex("3901"), 5, 2)
-    array([1, 2, 3, 0, 1])
+    array([1, 2, 3, 0, 1], dtype=uint8)
     """
-    found = np.zeros(count, np.int64)
+    found = np.zeros(count, np.uint8 if width <= 8 else np.uint16 if width <= 16 else np.uint64)
+    if not width:  # one number only, and nothing was written
+        return found
     scale = np.int64(1) << np.arange(width, dtype=np.int64)
     for at in range(0, count, _CHUNK):
         size = min(_CHUNK, count - at)
@@ -50,5 +52,5 @@ def from_bytes(data: bytes, count: int, width: int) -> NDArray[np.int64]:
         start = at * width // 8
         raw = np.frombuffer(data[start : start + length(size, width)], np.uint8)
         bits = np.unpackbits(raw, count=size * width, bitorder="little").reshape(size, width)
-        found[at : at + size] = bits.astype(np.int64) @ scale
+        found[at : at + size] = bits @ scale
     return found

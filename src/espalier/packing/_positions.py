@@ -22,6 +22,7 @@ Everything is integers and single operations on float64, so that each machine ge
 from dataclasses import dataclass
 from functools import cache
 from math import lgamma, log, prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,13 +67,13 @@ def gaps(positions: Positions, bits: int) -> NDArray[np.int64]:
     return fields
 
 
-def from_gaps(fields: NDArray[np.int64], bits: int) -> Positions:
+def from_gaps(fields: NDArray[Any], bits: int) -> Positions:
     """The inverse of :func:`gaps`.
 
     >>> from_gaps(np.array([1, 3, 0, 0, 0, 1]), bits=2)
     array([ 0,  3, 13])
     """
-    ends = np.cumsum(np.where(fields == 0, (1 << bits) - 1, fields)) - 1
+    ends = np.cumsum(np.where(fields == 0, (1 << bits) - 1, fields), dtype=np.int64) - 1
     found: Positions = ends[fields != 0]
     return found
 

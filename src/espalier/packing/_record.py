@@ -21,7 +21,12 @@ _DICTIONARY = (
     b"features.0.block.conv.bn2.bias\n.bn1.weight\nlayer1.0.conv1.bias\nfc3.weight\nfc3.bias\n"
     b"conv1.weight\nconv1.bias\nconv2.weight\nconv2.bias\nfc1.weight\nfc1.bias\nfc2.weight\nfc2.bias\n"
 )
-_MAX_HEADER = 1 << 24
+MAX_HEADER = 1 << 24
+"""Bytes of the inflated header."""
+
+MAX_TENSORS = 1 << 15
+"""Tensors of a file."""
+
 _MAX_NAME = 512
 _MAX_DIMENSIONS = 64
 _LIMIT = 1 << 62
@@ -88,8 +93,10 @@ def to_header(records: Sequence[Record]) -> bytes:
     """The header of a file.
 
     Raises:
-        RequestError: A name that cannot be written.
+        RequestError: A name that cannot be written, or too many tensors.
     """
+    if len(records) > MAX_TENSORS:
+        raise RequestError(f"{len(records):,} tensors; a packed file holds at most {MAX_TENSORS:,}")
     for record in records:
         if not _plain(record.name):
             raise RequestError(
@@ -111,13 +118,15 @@ def from_header(data: bytes) -> tuple[list[Record], int]:
     inflate = zlib.decompressobj(-15, _DICTIONARY)
     try:
         # Bounded, for a few bytes can inflate to gigabytes.
-        text = inflate.decompress(data, _MAX_HEADER)
+        text = inflate.decompress(data, MAX_HEADER)
     except zlib.error as error:
         raise CheckpointError("its header cannot be inflated") from error
     if not inflate.eof:
         raise CheckpointError("its header has no end, or is larger than any model needs")
     cursor = _Cursor(text)
     count = cursor.number(len(text))
+    if count > MAX_TENSORS:
+        raise CheckpointError(f"it holds {count:,} tensors, and at most {MAX_TENSORS:,} are read")
     names = [cursor.name() for _ in range(count)]
     if len(set(names)) < count:
         raise CheckpointError("two of its tensors have one name")
@@ -165,6 +174,9 @@ def _record(cursor: "_Cursor", name: str, earlier: Sequence[Record]) -> Record:
     gap_bits = padding = 0
     if code == Code.GAPS:
         gap_bits, padding = cursor.number(MAX_GAP_BITS + 1), cursor.number(entries + 1)
+        # A field takes a bit at least and leads on by one entry at least, so there are no more than either.
+        if not gap_bits or nonzero + padding > entries:
+            raise CheckpointError(f"{name!r}: gaps that cannot be")
     spread = FLAT
     if code == Code.CODED:
         both = cursor.number((UNIFORM << 4 | UNIFORM) + 1)

@@ -100,6 +100,7 @@ def plan(
     check_fit = check_alone if example_input is None else check_coupled
     refused = _patterns(exclude or (), "exclude")
     chosen = select(model, which, wanted, refused, source[1], check_fit)
+    _check_tied(keep or {}, chosen)
     costs = None if example_input is None else layer_costs(model, example_input)
     layers = _layers(model, chosen, costs)
     if (
@@ -162,6 +163,18 @@ def _layers(
             weight=None if w.is_meta else w,
         )
     return layers
+
+
+def _check_tied(keep: Mapping[str, Keep | float], chosen: Selection) -> None:
+    """Refuse two keeps of one tensor that go by different names."""
+    for name, owner in chosen.owners.items():
+        named = [n for n in (name, *owner.aliases) if n in keep]
+        if len({keep[n] for n in named}) > 1:
+            given = ", ".join(f"{n}: {keep[n]}" for n in named)
+            raise BudgetError(
+                f"keep: {' and '.join(map(repr, named))} are one tensor and have two keeps ({given}); "
+                "give one of them"
+            )
 
 
 def _of_selected(

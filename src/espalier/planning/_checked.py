@@ -3,30 +3,32 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-from espalier.errors import CheckpointError, UnknownNameError, nearest
+from espalier.errors import CheckpointError, UnknownNameError, nearest, shown
 
 T = TypeVar("T")
+
+_LIMIT = 1 << 62
 
 
 def counts(value: object, length: int, where: str) -> list[int]:
     """So many counts."""
     found = [count(n, where) for n in a_list(value, where)]
     if len(found) != length:
-        raise CheckpointError(f"{where} holds {value!r}; it must be {length} counts")
+        raise CheckpointError(f"{where} holds {shown(value)}; it must be {length} counts")
     return found
 
 
 def count(value: object, where: str) -> int:
-    """A count, 0 or more."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise CheckpointError(f"{where} is {value!r}; it must be a count, 0 or more")
+    """A count, 0 or more, that fits in 62 bits."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _LIMIT:
+        raise CheckpointError(f"{where} is {shown(value)}; it must be a count, 0 or more")
     return value
 
 
 def a_list(value: object, where: str) -> list[Any]:
     """A list."""
     if not isinstance(value, list):
-        raise CheckpointError(f"{where} is {value!r}; it must be a list")
+        raise CheckpointError(f"{where} is {shown(value)}; it must be a list")
     return value
 
 
@@ -55,4 +57,4 @@ def known(row: Mapping[str, Any], allowed: Collection[str], where: str) -> None:
     """Nothing but known keys."""
     for key in row:
         if key not in allowed:
-            raise UnknownNameError(f"{where} has no key {key!r}; {nearest(str(key), allowed)}")
+            raise UnknownNameError(f"{where} has no key {shown(key)}; {nearest(str(key), allowed)}")

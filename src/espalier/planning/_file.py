@@ -2,19 +2,20 @@
 
 import os
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from espalier._ground.documents import MAX_TEXT, dump_yaml, parse_yaml
 from espalier._ground.files import write_bytes
+from espalier._ground.reading import read_text
 from espalier._ground.types import Keep
-from espalier.errors import CheckpointError, UnknownNameError, nearest
+from espalier.errors import CheckpointError, UnknownNameError, nearest, shown
 from espalier.measure import LayerKind
 from espalier.planning._checked import a_list, count, known, mapping, optional, required
 from espalier.planning._entry import Entry, Skipped
 from espalier.planning._ledger import Ledger
-from espalier.planning._part_file import part_dict, read_coupled, read_part, read_shared
+from espalier.planning._part_file import check_room, part_dict, read_part
 from espalier.sets import Coupled, Levels, Shared, parse
 from espalier.sets._naming import named
 
@@ -22,6 +23,8 @@ VERSION = 2
 _SAME = ("espalier_plan", "parameters", "skipped", "between_activations", "notes")
 _TOP = {1: (*_SAME, "shared", "coupled"), 2: (*_SAME, "parts", "levels")}
 """The keys by version: a plan of version 1 had one part at most."""
+_MAX_DIMENSIONS = 64
+_MAX_WEIGHTS = 1 << 40
 _ENTRY = ("shape", "set", "keep", "layer_kind", "macs")
 _SKIPPED = ("shape", "reason", "layer_kind", "macs", "left")
 
@@ -51,7 +54,7 @@ def fields_of(data: Mapping[str, Any]) -> dict[str, Any]:
     version = data.get("espalier_plan")
     if not isinstance(version, int) or isinstance(version, bool) or version not in _TOP:
         raise CheckpointError(
-            f"espalier_plan is {version!r}, this version reads 1 to {VERSION}; "
+            f"espalier_plan is {shown(version)}, this version reads 1 to {VERSION}; "
             "is it a plan? Make it anew with `espalier plan`"
         )
     known(data, _TOP[version], "the plan")
@@ -70,28 +73,25 @@ def fields_of(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def write(data: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """YAML, all at once: the old file or the new, never half."""
-    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
-    write_bytes(Path(path), text.encode())
+    write_bytes(Path(path), dump_yaml(data).encode())
 
 
 def read(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """YAML by the safe loader."""
+    """YAML of at most ``MAX_TEXT`` bytes."""
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = parse_yaml(read_text(path, MAX_TEXT))
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"is no YAML: {error}") from error
     return mapping(data, "a plan")
 
 
 def _parts(data: Mapping[str, Any]) -> tuple[Shared | Coupled, ...]:
-    parts = [read_part(row) for row in a_list(data.get("parts", []), "parts")]
-    if data.get("shared") is not None:
-        parts.append(read_shared(data["shared"]))
-    if data.get("coupled") is not None:
-        parts.append(read_coupled(data["coupled"]))
-    return tuple(parts)
+    rows = list(a_list(data.get("parts", []), "parts"))
+    rows += [{name: data[name]} for name in ("shared", "coupled") if data.get(name) is not None]
+    check_room(rows)
+    return tuple(read_part(row) for row in rows)
 
 
 def _levels(name: str, bits: object) -> Levels:
@@ -150,12 +150,17 @@ def _keep(value: object, name: str) -> Keep:
 
 
 def _shape(row: Mapping[str, Any], name: str) -> tuple[int, ...]:
-    shape = a_list(required(row, "shape", name), f"{name}: shape")
-    return tuple(count(n, f"{name}: shape") for n in shape)
+    sizes = a_list(required(row, "shape", name), f"{name}: shape")
+    shape = tuple(count(n, f"{name}: shape") for n in sizes)
+    if len(shape) > _MAX_DIMENSIONS or prod(shape) > _MAX_WEIGHTS:
+        raise CheckpointError(f"{name}: shape {shown(shape)} is beyond all tensors")
+    return shape
 
 
 def _kind(value: object, where: str) -> LayerKind:
     kinds = [str(kind) for kind in LayerKind]
     if value not in kinds:
-        raise UnknownNameError(f"{where}: no layer kind {value!r}; {nearest(str(value), kinds)}")
+        raise UnknownNameError(
+            f"{where}: no layer kind {shown(value)}; {nearest(str(value), kinds)}"
+        )
     return LayerKind(str(value))

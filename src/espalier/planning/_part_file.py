@@ -1,9 +1,10 @@
 """Shared budgets and coupled units as data."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from espalier.errors import CheckpointError
+from espalier.errors import CheckpointError, shown
 from espalier.planning._checked import a_list, count, counts, known, mapping, required
 from espalier.sets import Along, Coupled, Shared, parse
 from espalier.sets._along import STAYS
@@ -11,7 +12,8 @@ from espalier.sets._naming import named
 
 _COUPLED = ("groups", "members", "implied", "columns")
 _SHARED = ("set", "costs", "limit", "minimum")
-_LONGEST = 1 << 24  # indices of an axis that a file may ask for
+_ROOM = 1 << 22
+"""Indices that the runs of a plan may stand for, and units that they may belong to: some hundred megabytes."""
 
 
 def part_dict(part: Shared | Coupled) -> dict[str, Any]:
@@ -86,10 +88,7 @@ def read_coupled(row: object) -> Coupled:
     """The inverse of ``part_dict`` for coupled units."""
     row = mapping(row, "coupled")
     known(row, _COUPLED, "coupled")
-    groups = [
-        counts(pair, 2, "coupled: groups")
-        for pair in a_list(required(row, "groups", "coupled"), "coupled: groups")
-    ]
+    groups = _groups(row)
     members = mapping(required(row, "members", "coupled"), "coupled: members")
     implied = mapping(row.get("implied", {}), "coupled: implied")
     columns = mapping(row.get("columns", {}), "coupled: columns")
@@ -106,17 +105,54 @@ def read_coupled(row: object) -> Coupled:
         )
 
 
+def check_room(rows: Sequence[object]) -> None:
+    """What the parts of a plan ask for, before any of it is made: a few letters can ask for everything.
+
+    Raises:
+        CheckpointError: Too many indices or units, runs of nothing, or no such data.
+    """
+    indices = units = 0
+    for row in rows:
+        row = mapping(row, "parts")
+        if "coupled" not in row:
+            continue
+        coupled = mapping(row["coupled"], "coupled")
+        units += sum(size for _, size in _groups(coupled))
+        members = mapping(required(coupled, "members", "coupled"), "coupled: members")
+        implied = mapping(coupled.get("implied", {}), "coupled: implied")
+        alongs = [(str(name), along) for name, along in members.items()]
+        for name, several in implied.items():
+            alongs += [(str(name), along) for along in a_list(several, str(name))]
+        for name, along in alongs:
+            indices += sum(many * each for _, _, many, each in _runs(mapping(along, name), name))
+    if max(indices, units) > _ROOM:
+        raise CheckpointError(
+            f"coupled: {shown(indices)} indices of {shown(units)} units, and at most {_ROOM:,} are read; "
+            "this is no plan of ours"
+        )
+
+
+def _groups(row: Mapping[str, Any]) -> list[list[int]]:
+    """[keep, size] of every group."""
+    groups = a_list(required(row, "groups", "coupled"), "coupled: groups")
+    return [counts(pair, 2, "coupled: groups") for pair in groups]
+
+
+def _runs(row: Mapping[str, Any], name: str) -> Iterator[tuple[bool, int, int, int]]:
+    """Whether the indices of a run stay, its first unit, how many there are, and the indices of each."""
+    for run in a_list(required(row, "units", name), f"{name}: units"):
+        stays = isinstance(run, list) and run[:1] == [STAYS]
+        first, many, each = counts([0, *run[1:]] if stays else run, 3, f"{name}: units")
+        if not many * each:
+            raise CheckpointError(f"{name}: units: {shown(run)} is a run of nothing")
+        yield stays, first, many, each
+
+
 def _along(row: object, name: str) -> Along:
     row = mapping(row, name)
     known(row, ("axis", "units"), name)
     units: list[int] = []
-    for run in a_list(required(row, "units", name), f"{name}: units"):
-        stays = isinstance(run, list) and run[:1] == [STAYS]
-        first, many, each = counts([0, *run[1:]] if stays else run, 3, f"{name}: units")
-        if len(units) + many * each > _LONGEST:
-            raise CheckpointError(
-                f"{name}: more than {_LONGEST:,} indices; this is no plan of ours"
-            )
+    for stays, first, many, each in _runs(row, name):
         for unit in range(first, first + many):
             units += [STAYS if stays else unit] * each
     return Along(count(required(row, "axis", name), f"{name}: axis"), tuple(units))

@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from espalier._ground.registry import REFERENCE, Members, is_reference, resolve
-from espalier.errors import RequestError, UnknownNameError, nearest
+from espalier.errors import RequestError, UnknownNameError, nearest, shown
 from espalier.recipe._part import Named
 
 Derive = Callable[[str, type[Any]], type[Named]]
@@ -120,6 +120,12 @@ class Choice:
             value = {"method": value}
         if isinstance(value, Mapping) and "method" not in value and len(value) == 1:
             ((name, settings),) = value.items()
+            if name in self.sections and not isinstance(settings, Mapping | None):
+                raise PydanticCustomError(
+                    "not_a_mapping",
+                    "the settings of {name} are a mapping, not {got}",
+                    {"name": str(name), "got": shown(settings)},
+                )
             if name in self.sections or isinstance(settings, Mapping):
                 value = {"method": name, **(settings or {})}
         if not isinstance(value, Mapping) or "method" not in value:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from espalier.errors import nearest
+from espalier.errors import nearest, shown
 
 _OURS = {
     "unknown_key",
@@ -58,8 +58,7 @@ def _text(detail: ErrorDetails) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return shown(value, 60)
 
 
 def _path(location: Sequence[int | str], content: Any) -> str:

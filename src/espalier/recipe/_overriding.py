@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from espalier.errors import RecipeError
+from espalier.errors import RecipeError, shown
 from espalier.recipe import _yaml
 
 
@@ -48,7 +48,7 @@ def override(content: Any, setting: str) -> Any:
         if not isinstance(inner, dict):
             here = ".".join(keys[: depth + 1])
             raise RecipeError(
-                f"--set {setting}: {here} is {inner!r}, which has no {keys[depth + 1]!r}"
+                f"--set {setting}: {here} is {shown(inner)}, which has no {keys[depth + 1]!r}"
             )
         at[key] = inner
         at = inner

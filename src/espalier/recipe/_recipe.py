@@ -9,7 +9,7 @@ from annotated_types import Ge
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from espalier.errors import RecipeError
+from espalier.errors import RecipeError, shown
 from espalier.recipe import _yaml
 from espalier.recipe._messages import messages
 from espalier.recipe._methods import SOLVERS, SolverChoice
@@ -207,6 +207,8 @@ def expanded(path: str) -> Path:
     Raises:
         RecipeError: The variable is not set.
     """
+    if "\0" in path:
+        raise RecipeError(f"{shown(path)}: a path has no NUL in it")
     written = os.path.expandvars(os.path.expanduser(path))
     if "${" in written:
         name = written.split("${", 1)[1].split("}", 1)[0]

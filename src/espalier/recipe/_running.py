@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
 from espalier import models
+from espalier._ground.described import flat
+from espalier._ground.documents import dump_yaml
 from espalier._ground.environment import environment
 from espalier._ground.events import OnEvent
-from espalier._ground.files import write_bytes
 from espalier.errors import RequestError
 from espalier.planning import Plan
 from espalier.recipe._building import (
@@ -67,9 +67,31 @@ class Job:
         model = make_model(recipe, task.model_arguments)
         plan = make_plan(recipe, model, task) if plan is None else plan
         # What cannot be made is refused now, before anything is trained.
-        check_stages(make_stages(recipe, Planned(plan), task.steps_per_epoch))
+        job = cls(recipe=recipe, content=content, task=task, model=model, plan=plan)
+        check_stages(make_stages(recipe, job.planned, task.steps_per_epoch))
         build_optimizer(model.parameters(), make_training(recipe, recipe.training))
-        return cls(recipe=recipe, content=content, task=task, model=model, plan=plan)
+        return job
+
+    @property
+    def planned(self) -> Planned:
+        """The plan as the run takes it: without pretraining that of now, else made for the weights it leaves."""
+        recipe, task = self.recipe, self.task
+        settings = recipe.settings()["plan"]
+        if recipe.pretrain is None:
+            return Planned(self.plan, settings=settings)
+        return Planned(
+            lambda model: make_plan(recipe, model, task), first=self.plan, settings=settings
+        )
+
+    def advice(self) -> list[str]:
+        """What is to be said before a run that will probably disappoint, stage by stage."""
+        steps = self.task.steps_per_epoch
+        told = []
+        for stage in make_stages(self.recipe, Planned(self.plan), steps):
+            if stage.method is not None and stage.training.epochs:
+                own = stage.method.advice(stage.training.epochs * steps)
+                told += [f"stage {stage.name}: {text}" for text in own]
+        return told
 
 
 def run(
@@ -89,30 +111,36 @@ def run(
     """
     recipe, path = job.recipe, Path(folder)
     if resume and (path / "config.json").is_file():
-        was = read_run(path).config.get("recipe", {})
-        check_same(was, recipe.settings(), path)
-    elif not path.exists() or {file.name for file in path.iterdir()} <= {"lock", "recipe.yaml"}:
-        path.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(dict(job.content), sort_keys=False, allow_unicode=True)
-        write_bytes(path / "recipe.yaml", text.encode())
-    planned = Planned(
-        job.plan if recipe.pretrain is None else lambda model: make_plan(recipe, model, job.task)
-    )
+        config = read_run(path).config
+        if "identity" not in config:  # of an older version; else it says more than the recipe does
+            check_same(config.get("recipe", {}), recipe.settings(), path)
     return run_stages(
         job.model,
         job.task,
-        make_stages(recipe, planned, job.task.steps_per_epoch),
+        make_stages(recipe, job.planned, job.task.steps_per_epoch),
         path,
         seed=recipe.training.seed,
         probe=recipe.probe,
         resume=resume,
         options=RunOptions(
             config={"recipe": recipe.settings(), "seed": recipe.training.seed, **environment()},
+            texts={"recipe.yaml": dump_yaml(dict(job.content))},
+            settings=deciding(recipe),
             checkpoint_every=recipe.checkpoint.steps,
             checkpoint_seconds=recipe.checkpoint.seconds,
             on_event=on_event,
         ),
     )
+
+
+def deciding(recipe: Recipe) -> dict[str, Any]:
+    """What decides the result of a run besides its stages and its plan, as plain data."""
+    settings = recipe.settings()
+    shared = ("batch_size", "device", "threads")
+    return {
+        **{name: settings[name] for name in ("model", "data", "task")},
+        "training": {name: settings["training"][name] for name in shared},
+    }
 
 
 def reopened(folder: Path | str) -> tuple[Job, nn.Module]:
@@ -127,10 +155,9 @@ def reopened(folder: Path | str) -> tuple[Job, nn.Module]:
     if not weights.is_file():
         raise RequestError(f"{folder}: the run has not ended; finish it with --resume first")
     settings = record.config.get("recipe", {})
-    settings = {
-        **settings,
-        "model": {**settings.get("model", {}), "weights": None},
-    }  # the run's own come
+    model = settings.get("model")
+    if isinstance(model, Mapping):
+        settings = {**settings, "model": {**model, "weights": None}}  # the run's own come
     plan = Plan.load(record.path / "plan.yaml")
     job = Job.prepare(validate(settings, str(record.path / "config.json")), settings, plan)
     models.load_weights(job.model, weights)
@@ -150,17 +177,3 @@ def check_same(was: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> No
             f"{path}: holds a run of another recipe: {'; '.join(differing[:3])}. Resume it with its own "
             f"({path / 'recipe.yaml'}), or give another folder"
         )
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted keys to what stands there.
-
-    >>> flat({"training": {"lr": 0.1}, "goal": None})
-    {'training.lr': 0.1, 'goal': None}
-    """
-    if not isinstance(value, Mapping) or not value:
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    return found

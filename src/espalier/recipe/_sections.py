@@ -6,6 +6,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from espalier.errors import shown
 from espalier.recipe._methods import (
     OPTIMISERS,
     SCHEDULES,
@@ -50,7 +51,7 @@ def _keep(value: Any) -> Any:
         "keep",
         "{value}: give a count of units (an integer), a density in (0, 1] (with a decimal point), or "
         "[filters, columns]",
-        {"value": repr(value)},
+        {"value": shown(value)},
     )
 
 
@@ -210,7 +211,7 @@ class StartWith(Section):
     """Those of an earlier stage; what is held stays zero."""
     load: str | None = None
     """Those in a safetensors file; `~` and `${VAR}` are expanded."""
-    redraw: Annotated[int, Ge(0)] | None = None
+    redraw: Annotated[int, Ge(0), Lt(1 << 63)] | None = None
     """Newly drawn ones, from this seed."""
 
 
@@ -248,11 +249,11 @@ class TrainingSection(Section):
     """Largest Euclidean norm of the data gradient; the solver's pull is added after."""
     autocast: Literal["bfloat16"] | None = None
     """Compute the loss in this type; weights stay as they are."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Lt(1 << 63)] = 0
     """Draws the first weights and the order of the data."""
     device: str = "cpu"
     """`cpu`, `cuda`, `cuda:1` …"""
-    threads: Count | None = None
+    threads: Annotated[int, Ge(1), Le(1024)] | None = None
     """CPU threads; by default one per core. For a small network 1 is often fastest, and it is as fast as
     before when others use the machine. Only the same number gives the same bytes."""
 

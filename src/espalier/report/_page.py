@@ -93,7 +93,7 @@ def _evidence(group: MethodRuns, index: int) -> RunEvidence:
     return RunEvidence(
         label=group.label,
         outcome=outcome.replace("_", " "),
-        sentence=str((run.result or {}).get("sentence") or ""),
+        sentence=words.verdict(run),
         heatmaps=pictures,
         heatmaps_left_out=left_out,
         conditions=figures.conditions(run, name),

@@ -4,7 +4,6 @@
 section out. Of events told twice, because a run was resumed, the later telling counts.
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
+from espalier._ground.documents import MAX_TEXT
 from espalier._ground.files import read_mapping
+from espalier._ground.reading import read_text
 from espalier._ground.registry import Members
-from espalier.errors import RunFolderError
+from espalier._ground.safetensors import read_tensors
+from espalier.errors import CheckpointError, RunFolderError
 from espalier.methods import Method
 from espalier.report._numbers import finite
 from espalier.runs import Procedure, Result
@@ -109,10 +109,7 @@ class Run:
         """
         measured = self.path.parent / "overhead.json"
         if measured.is_file():
-            try:
-                return finite(json.loads(_text(measured)).get(self.label))
-            except (ValueError, AttributeError) as error:
-                raise RunFolderError(f"{measured}: cannot be read: {error}") from error
+            return finite(read_mapping(measured).get(self.label))
         seconds = self.got("step_seconds")
         dense, solver = finite(seconds.get("dense")), finite(seconds.get("solver"))
         return solver / dense if dense and solver else None
@@ -154,10 +151,8 @@ class Run:
         if not path.is_file():
             return {}
         try:
-            with safe_open(str(path), framework="pt") as opened:
-                there = set(opened.keys())
-                return {n: opened.get_tensor(n).float() for n in names if n in there}
-        except (SafetensorError, OSError) as error:
+            return {name: tensor.float() for name, tensor in read_tensors(path, names).items()}
+        except (CheckpointError, OSError) as error:
             raise RunFolderError(f"{path}: not a whole safetensors file: {error}") from error
 
 
@@ -231,7 +226,7 @@ def _found(path: Path) -> Json | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+        return read_text(path, MAX_TEXT) if path.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise RunFolderError(f"{path}: cannot be read as text: {error}") from error
 

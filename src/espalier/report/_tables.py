@@ -225,6 +225,8 @@ def certificate(run: Run) -> Table | None:
     if not updates:
         return None
     first, last = updates[0]["layers"], updates[-1]["layers"]
+    forced = ((run.result or {}).get("certificate") or {}).get("forced") or [{}]
+    took = max(forced, key=lambda one: one.get("total") or 0.0).get("layers", {})
     rows = []
     for name, layer in last.items():
         began, ended = relative_violation(first.get(name, {})), relative_violation(layer)
@@ -232,7 +234,8 @@ def certificate(run: Run) -> Table | None:
             [
                 Cell(text=name),
                 Cell(text=numbers.percent(began)),
-                Cell(text=numbers.percent(ended), strong=True),
+                Cell(text=numbers.percent(ended)),
+                Cell(text=numbers.percent(finite(took.get(name))), strong=True),
                 Cell(text=numbers.scientific(layer.get("weight"))),
                 Cell(text=numbers.scientific(layer.get("violation"))),
                 Cell(text=numbers.scientific(layer.get("z_change"))),
@@ -240,7 +243,16 @@ def certificate(run: Run) -> Table | None:
             ]
         )
     relative = "‖W−Z‖/‖W‖"
-    heads = ("parameter", f"{relative} first", "last", "‖W‖", "‖W−Z‖", "‖Z⁺−Z‖", "‖ΔΛ‖")
+    heads = (
+        "parameter",
+        f"{relative} first",
+        "last",
+        "when forced",
+        "‖W‖",
+        "‖W−Z‖",
+        "‖Z⁺−Z‖",
+        "‖ΔΛ‖",
+    )
     step = numbers.count(updates[-1].get("step"))
     caption = f"At the last of {len(updates):,} updates, step {step}. ‖·‖ is the Frobenius norm."
     return Table(heads=heads, words=(0,), rows=rows, caption=caption)

@@ -44,6 +44,13 @@ def sentence(words: str) -> str:
     return words[:1].upper() + words[1:] + "." * (not words.endswith("."))
 
 
+def verdict(run: Run) -> str:
+    """What the certificate says of the run, and what had been said before it began."""
+    result = run.result or {}
+    advice = (result.get("certificate") or {}).get("advice") or ()
+    return " ".join(filter(None, [str(result.get("sentence") or ""), *map(sentence, advice)]))
+
+
 def lead(comparison: Comparison) -> str:
     """What happened, in one or two sentences with its figures."""
     groups = comparison.groups
@@ -58,6 +65,8 @@ def lead(comparison: Comparison) -> str:
     what = f"{n} runs in {len(groups)} settings."
     if len(groups) == 1:
         what = f"{n} runs of {groups[0].label} that differ in their seed."
+    if len(groups) > 1 and n == len(groups):
+        what = f"{n} runs in {n} settings, one seed each, so that differences may be chance."
     if not ranked:
         return f"{what} None has been cut yet."
     goal = comparison.goal

@@ -3,9 +3,9 @@
 from espalier._ground.registry import discover
 from espalier.runs._aims import OnLevelsOf, Planned, Round, SearchBits
 from espalier.runs._folder import RunFolder
+from espalier.runs._options import RunOptions
 from espalier.runs._record import RunRecord, read_run
 from espalier.runs._result import Result, StageResult, read_result
-from espalier.runs._run import RunOptions
 from espalier.runs._running import RunResult, run_stages
 from espalier.runs._stage import Aim, Continue, Load, Redraw, Rewind, Stage, Start, check_stages
 from espalier.runs._standard import Freeze, LotteryTicket, Procedure, Quantise, standard_stages

@@ -1,18 +1,21 @@
 """Where a stage's constraint comes from: a plan, or the survivors of a pruned model and their bits."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge
 from torch import nn
 
-from espalier._ground.files import replacing
-from espalier.errors import CheckpointError
+from espalier._ground.described import described, digest
+from espalier._ground.files import read_mapping
+from espalier._ground.ranges import Checked
+from espalier.errors import CheckpointError, RequestError, RunFolderError
 from espalier.methods import Pruning
 from espalier.models import load_weights
 from espalier.planning import Plan, quantise_plan
 from espalier.runs._folder import RunFolder
+from espalier.runs._stage import Stage
 from espalier.search import fc_first, search_bits
 from espalier.sets import Constraint, OnLevels
 from espalier.solvers import OneShot, Rounds
@@ -22,19 +25,41 @@ from espalier.training import evaluate_cut
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, kept as ``plan.yaml``.
+    """A plan, kept as ``plan.yaml``: once that is written, it is the plan.
 
     Attributes:
         plan: It; or how to plan once the weights are those of the stage's start.
+        first: The plan for the weights as they are now, if one was made: the run is rehearsed with it.
+        settings: What it is made from, as plain data: a run goes on with the same. Without them the plan itself
+            says it, and of a function its name.
     """
 
     plan: Plan | Callable[[nn.Module], Plan]
+    first: Plan | None = None
+    settings: Mapping[str, Any] | None = None
+
+    @property
+    def source(self) -> Any:
+        """What the plan is made from, as plain data."""
+        if self.settings is not None:
+            return dict(self.settings)
+        return digest(self.plan.to_dict()) if isinstance(self.plan, Plan) else described(self.plan)
+
+    def described(self) -> str:
+        """The file: which plan it is, is asked once for the whole run."""
+        return "plan.yaml"
+
+    def preview(self, model: nn.Module) -> Plan | None:
+        """The plan, if there is one without looking at the weights."""
+        return self.plan if isinstance(self.plan, Plan) else self.first
 
     def decide(self, run: RunFolder, model: nn.Module, task: Task) -> Plan:
         """Plan, unless that is done, and write the plan."""
+        if (run / "plan.yaml").is_file():
+            # Made in this run, and for these weights; a plan that was measured would not come out the same.
+            return self.recall(run, model)
         plan = self.plan if isinstance(self.plan, Plan) else self.plan(model)
-        with replacing(run / "plan.yaml") as temporary:
-            plan.save(temporary)
+        plan.save(run.to_write("plan.yaml"))
         return plan
 
     def recall(self, run: RunFolder, model: nn.Module) -> Plan:
@@ -56,6 +81,11 @@ class Round:
     number: int
     of: int
 
+    def preview(self, model: nn.Module) -> Constraint | None:
+        """The plan, opened as far as this round goes, if there is one without looking at the weights."""
+        plan = self.planned.preview(model)
+        return None if plan is None else self._opened(plan)
+
     def decide(self, run: RunFolder, model: nn.Module, task: Task) -> Constraint:
         """The plan, opened as far as this round goes."""
         if self.number == 1:
@@ -64,13 +94,33 @@ class Round:
 
     def recall(self, run: RunFolder, model: nn.Module) -> Constraint:
         """The same."""
-        plan = self.planned.recall(run, model)
+        return self._opened(self.planned.recall(run, model))
+
+    def _opened(self, plan: Plan) -> Constraint:
         schedule = Rounds(rounds=self.of, until=1.0)
         return plan.opened(schedule.slack(self.number / self.of, plan.density))
 
 
+def planned_of(stages: Sequence[Stage]) -> Planned | None:
+    """What makes the plan of a run; None where nothing does.
+
+    Raises:
+        RequestError: More than one plan.
+    """
+    found = None
+    for stage in stages:
+        aim = stage.aim.planned if isinstance(stage.aim, Round) else stage.aim
+        if isinstance(aim, Planned) and aim != (found or aim):
+            raise RequestError(
+                f"stage {stage.name!r}: a run has one plan, and a stage before it has another; make two runs, "
+                "the second of which starts by loading the first one's weights"
+            )
+        found = aim if isinstance(aim, Planned) else found
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
-class SearchBits:
+class SearchBits(Checked):
     """Find the bits of each layer before training towards them, by projecting alone.
 
     Args:
@@ -79,9 +129,9 @@ class SearchBits:
         high: The most.
     """
 
-    guard: float = 0.005
-    low: int = 1
-    high: int = 8
+    guard: Annotated[float, Ge(0)] = 0.005
+    low: Annotated[int, Ge(1)] = 1
+    high: Annotated[int, Ge(1)] = 8
 
 
 @dataclass(frozen=True)
@@ -97,6 +147,11 @@ class OnLevelsOf:
     """
 
     bits: int | Mapping[str, int] | SearchBits
+
+    def preview(self, model: nn.Module) -> OnLevels:
+        """All that the model has now, on as many levels as there may be: names and counts are looked at."""
+        bits = self.bits
+        return quantise_plan(model, bits.high if isinstance(bits, SearchBits) else bits)
 
     def decide(self, run: RunFolder, model: nn.Module, task: Task) -> OnLevels:
         """Read the zeros off the model, and find the bits."""
@@ -139,10 +194,10 @@ def read_bits(run: RunFolder) -> dict[str, Any]:
     """
     path = run / "quantisation.json"
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = dict(read_mapping(path))
         content["bits"], content["search"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (RunFolderError, KeyError) as error:
         raise CheckpointError(
-            f"{path}: cannot be read: {error}; start anew in another folder"
+            f"{path}: cannot be read: {error}; restore it from a copy, or begin anew in another folder"
         ) from error
     return content

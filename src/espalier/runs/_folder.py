@@ -1,29 +1,34 @@
 """The run folder: everything about one run, readable at any moment of it.
 
-One process writes (a lock says which), any number may read. Files are replaced all at once, events
-are appended a line at a time, so a kill at any moment leaves a folder that can be read and resumed.
+One process writes (a lock says which, and it is taken before anything is written), any number may read.
+Files are replaced all at once, events are appended a line at a time, so a kill at any moment leaves
+a folder that can be read and resumed.
 """
 
 import json
-import os
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-import yaml
-from safetensors.torch import save_file
 from torch import Tensor
 
+from espalier._ground.documents import dump_yaml
 from espalier._ground.events import Event
-from espalier._ground.files import TEMPORARY, plain, replacing, write_bytes, write_json
+from espalier._ground.files import (
+    TEMPORARY,
+    plain,
+    read_mapping,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
+from espalier._ground.locking import FolderLock
+from espalier._ground.tree import Tree, save_tree
 from espalier.errors import RunFolderError, WrongFolderError
-from espalier.runs._record import FORMAT, VERSION, read_events, read_run
-
-if sys.platform != "win32":
-    import fcntl
+from espalier.runs._events import read_events
+from espalier.runs._record import FORMAT, VERSION, read_run
 
 
 class RunFolder:
@@ -41,6 +46,7 @@ class RunFolder:
         count: Events in ``metrics.jsonl``.
         phase: Of training, the last that this process began or went on with.
         notes: What is to be found again after a resume; saved with every checkpoint.
+        identity: Of the run; saved with every checkpoint, which belongs to this run alone.
 
     Raises:
         WrongFolderError: Holds a run and ``resume`` is false, or holds something else.
@@ -57,15 +63,19 @@ class RunFolder:
 
     def __init__(self, path: Path | str, resume: bool = False) -> None:
         self.path = Path(path)
-        _begin(self.path, resume)
-        self._lock = _lock(self.path / "lock")
         self._metrics: IO[str] | None = None
         self.notes: dict[str, Any] = {}
+        self.identity: dict[str, Any] = {}
         self.phase = ""
-        self.count = len(self.events())
         self._before, self._began = 0.0, time.monotonic()
-        for left in self.path.glob(f"{TEMPORARY}*"):
-            left.unlink()
+        _look(self.path, resume)  # a folder of other things is left as it is, without a lock
+        self._lock = FolderLock(self.path)
+        try:
+            _look(self.path, resume)  # another process may have begun a run since
+            self.count = len(self.events())
+        except BaseException:
+            self._lock.close()
+            raise
 
     def close(self) -> None:
         """Give the lock back. Safe to call twice."""
@@ -94,24 +104,45 @@ class RunFolder:
         """Write ``config.json``, which makes the folder a run; the format is added."""
         self.write_json("config.json", {"format": FORMAT, "version": VERSION, **config})
 
+    def identify(self, identity: Mapping[str, Any], **changed: Any) -> None:
+        """Keep in ``config.json`` and from now on in every checkpoint whose they are.
+
+        Args:
+            identity: Plain data.
+            **changed: What else ``config.json`` is to say from now on.
+        """
+        config = read_mapping(self / "config.json")
+        self.write_json("config.json", {**config, **changed, "identity": identity})
+        self.identity = dict(identity)
+
     def write_json(self, name: str, content: Any) -> None:
         """Replace a file by JSON; NaN and infinities become null, for JSON has none."""
-        write_json(self / name, content)
+        write_json(self.to_write(name), content)
 
     def write_yaml(self, name: str, content: Any) -> None:
         """Replace a file by YAML, keys in the order given."""
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-        write_bytes(self / name, text.encode())
+        self.write_text(name, dump_yaml(content))
 
     def write_text(self, name: str, content: str) -> None:
         """Replace a file by a text."""
-        write_bytes(self / name, content.encode())
+        write_bytes(self.to_write(name), content.encode())
 
     def write_weights(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Replace a file by plain safetensors, as ``models.load_weights`` reads it."""
-        own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        with replacing(self / name) as temporary:
-            save_file(own, temporary)
+        write_tensors(self.to_write(name), tensors)
+
+    def write_checkpoint(self, name: str, tree: Tree, former: str) -> None:
+        """Replace a file by a tree of tensors and scalars; what it held before is kept as ``former``."""
+        save_tree(self.to_write(name), tree, keep=self / former)
+
+    def to_write(self, name: str) -> Path:
+        """The path of a file that is about to be written.
+
+        Raises:
+            RunFolderError: The folder is no longer the one that this process took.
+        """
+        self._lock.check()
+        return self / name
 
     # -- events ------------------------------------------------------------------------------
 
@@ -129,8 +160,9 @@ class RunFolder:
         event = {**event, "time": round(self.seconds, 3)}
         try:
             if self._metrics is None:
-                _end_line(self / "metrics.jsonl")
-                self._metrics = open(self / "metrics.jsonl", "a", encoding="utf-8")
+                path = self.to_write("metrics.jsonl")
+                _end_line(path)
+                self._metrics = open(path, "a", encoding="utf-8")
             self._metrics.write(json.dumps(plain(event), allow_nan=False) + "\n")
             self._metrics.flush()
             self.count += 1
@@ -152,12 +184,14 @@ class RunFolder:
             self._metrics = None
         if (self / "metrics.jsonl").is_file():
             lines = (self / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
-            write_bytes(self / "metrics.jsonl", b"".join(line + b"\n" for line in lines[:count]))
+            kept = b"".join(line + b"\n" for line in lines[:count])
+            write_bytes(self.to_write("metrics.jsonl"), kept)
             self.count = min(count, len(lines))
         self._before, self._began = seconds, time.monotonic()
 
 
-def _begin(path: Path, resume: bool) -> None:
+def _look(path: Path, resume: bool) -> None:
+    """Make the folder, and refuse one that is not for this run."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         names = {file.name for file in path.iterdir() if not file.name.startswith(TEMPORARY)}
@@ -170,30 +204,6 @@ def _begin(path: Path, resume: bool) -> None:
         raise WrongFolderError(f"{path}: holds other files ({some}); give a new or an empty folder")
     if "config.json" in names:
         read_run(path)
-
-
-def _lock(path: Path) -> IO[str]:
-    """Take the folder for this process; the file's text is only there to be read by people."""
-    try:
-        file = open(path, "a+", encoding="utf-8")
-    except OSError as error:
-        raise RunFolderError(f"{path.parent}: cannot be written: {error.strerror}") from error
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "?"
-            file.close()
-            raise RunFolderError(
-                f"{path.parent}: in use by process {holder}; wait for it or stop it, "
-                f"or give another folder"
-            ) from None
-    file.seek(0)
-    file.truncate()
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    return file
 
 
 def _end_line(path: Path) -> None:

@@ -1,6 +1,5 @@
 """Reading a run folder, finished or not."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +7,13 @@ from typing import Any
 
 from espalier._ground.events import Event
 from espalier._ground.files import read_mapping
-from espalier.errors import RunFolderError, WrongFolderError
+from espalier.errors import RunFolderError, WrongFolderError, shown
+from espalier.runs._events import read_events
 from espalier.runs._result import Result, read_result
 
 FORMAT = "espalier-run"
-VERSION = 2
-"""2 since runs are lists of stages; finished runs of version 1 are read as well."""
+VERSION = 3
+"""3 since checkpoints say whose they are, 2 since runs are lists of stages; those that have ended are read as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +50,14 @@ def read_run(path: Path | str) -> RunRecord:
     config = read_mapping(path / "config.json")
     if config.get("format") != FORMAT:
         raise WrongFolderError(f"{path}: its config.json is not that of a run; give a run's folder")
-    if config.get("version") not in (1, VERSION):
+    if config.get("version") not in range(1, VERSION + 1):
         raise RunFolderError(
-            f"{path}: a run of format version {config.get('version')!r}, and this Espalier reads "
-            f"1 and {VERSION}; use the Espalier that wrote it"
+            f"{path}: a run of format version {shown(config.get('version'))}, and this Espalier reads "
+            f"1 to {VERSION}; use the Espalier that wrote it"
+        )
+    if not isinstance(config.get("recipe", {}), Mapping):
+        raise RunFolderError(
+            f"{path / 'config.json'}: its recipe is {shown(config['recipe'])}, not a mapping; restore it from a copy"
         )
     has = {name: (path / name).is_file() for name in ("plan.yaml", "result.json")}
     return RunRecord(
@@ -63,25 +67,3 @@ def read_run(path: Path | str) -> RunRecord:
         events=tuple(read_events(path / "metrics.jsonl")),
         result=read_result(path / "result.json") if has["result.json"] else None,
     )
-
-
-def read_events(path: Path) -> list[Event]:
-    """The events of a ``metrics.jsonl``; none if there is no file.
-
-    Raises:
-        RunFolderError: A line that is no event, other than a last one without its line end.
-    """
-    if not path.is_file():
-        return []
-    events = []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    for number, line in enumerate(lines, start=1):
-        try:
-            event = json.loads(line)
-            event["event"]
-        except (ValueError, KeyError, TypeError):
-            raise RunFolderError(
-                f"{path}: line {number} is not an event: {line[:60]!r}; remove that line"
-            ) from None
-        events.append(event)
-    return events

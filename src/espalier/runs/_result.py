@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from espalier._ground.files import plain, read_mapping, write_json
-from espalier.errors import RunFolderError
+from espalier.errors import RunFolderError, shown
+from espalier.runs._certified import CertificateResult, Closed, Judged
 
 VERSION = 2
 
@@ -19,11 +20,7 @@ Figures = dict[str, float | None]
 """Metrics by name; null where they were NaN or infinite."""
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class CountResult(_Closed):
+class CountResult(Closed):
     """Weights under one counting convention."""
 
     total: int
@@ -32,7 +29,7 @@ class CountResult(_Closed):
     """total / nonzero; null when nothing is left."""
 
 
-class LayerResult(_Closed):
+class LayerResult(Closed):
     """Weights of one pruned parameter."""
 
     total: int
@@ -40,30 +37,7 @@ class LayerResult(_Closed):
     density: float
 
 
-class CertificateResult(_Closed):
-    """The certificate: what can be said of the pruning from its updates."""
-
-    outcome: str
-    sentence: str
-    updates: int
-    tolerance: float
-    total_violation: float | None
-    violation: dict[str, float | None]
-    z_change: dict[str, float | None]
-    multiplier_change: dict[str, float | None]
-    s: float | None
-    conditions: list[float | None]
-
-
-class Judged(_Closed):
-    """The figure that the run is judged by: ``espalier.tasks.Goal``."""
-
-    name: str = "accuracy"
-    unit: str = "fraction"
-    higher_is_better: bool = True
-
-
-class StageResult(_Closed):
+class StageResult(Closed):
     """One stage of the run."""
 
     name: str
@@ -89,7 +63,7 @@ class StageResult(_Closed):
     """Nonzero weights of the constrained parameters after the cut."""
 
 
-class Quantised(_Closed):
+class Quantised(Closed):
     """What the survivors' values take."""
 
     bits: dict[str, int]
@@ -101,11 +75,11 @@ class Quantised(_Closed):
     """Σ survivors × bits, indices not counted."""
 
 
-class Result(_Closed):
+class Result(Closed):
     """What a run ended with."""
 
     version: Literal[2] = 2
-    outcome: Literal["converged", "budget_spent", "stalled", "non_finite"]
+    outcome: Literal["converged", "forced", "budget_spent", "stalled", "non_finite"]
     sentence: str
     """The verdict for a reader."""
     method: str | None = None
@@ -180,9 +154,9 @@ def validated(content: Mapping[str, Any], where: str) -> Result:
         RunFolderError: Of another version, or not a result.
     """
     version = content.get("version", 1)
-    if version not in (1, VERSION):
+    if not isinstance(version, int) or version not in (1, VERSION):
         raise RunFolderError(
-            f"{where}: a result of version {version!r}, and this Espalier reads 1 and {VERSION}; "
+            f"{where}: a result of version {shown(version)}, and this Espalier reads 1 and {VERSION}; "
             "use the Espalier that wrote it"
         )
     content = {**content, "version": VERSION}
@@ -194,7 +168,7 @@ def validated(content: Mapping[str, Any], where: str) -> Result:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise RunFolderError(
-            f"{where}: not a result: {place}: {first['msg']}; restore it from a copy, or resume the run"
+            f"{where}: not a result: {place}: {first['msg']}; restore it from a copy, or delete it and resume the run"
         ) from None
 
 

@@ -1,21 +1,22 @@
 """The stages of one run at work: begun, trained, cut, noted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from espalier._ground.events import OnEvent
-from espalier.errors import CheckpointError
 from espalier.methods import Handle, KeepZeros, Setting
 from espalier.planning import Plan
+from espalier.runs._aims import Planned, Round
 from espalier.runs._folder import RunFolder
+from espalier.runs._identity import plan_written
+from espalier.runs._options import RunOptions
 from espalier.runs._result import Result
 from espalier.runs._stage import Stage, snapshots_of
 from espalier.runs._starting import left_by_cut, start_
-from espalier.runs._state import RunState, result_of
+from espalier.runs._state import RunState, check_weights, result_of, zeros_fit
+from espalier.runs._taking import stage_of
 from espalier.sets import Constraint
 from espalier.tasks import Task
 from espalier.training import (
@@ -30,23 +31,6 @@ from espalier.training import (
     read_checkpoint,
     reestimate_,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How a run is kept, and who hears of it.
-
-    Attributes:
-        config: What ``config.json`` is to say.
-        checkpoint_every: Steps between two checkpoints; None: only the clock counts.
-        checkpoint_seconds: Seconds after which one is written in any case.
-        on_event: Called with every event.
-    """
-
-    config: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint_every: int | None = None
-    checkpoint_seconds: float = 30.0
-    on_event: OnEvent | None = None
 
 
 class Run:
@@ -78,14 +62,7 @@ class Run:
         found = read_checkpoint(self.run)
         reached = -1
         if found is not None:
-            names = [stage.name for stage in self.stages]
-            name = found[0]["progress"]["phase"]
-            if name not in names:
-                raise CheckpointError(
-                    f"{self.run.path}: its last checkpoint is of the stage {name!r}, and this run has "
-                    f"{', '.join(names)}; resume it with the stages it began with"
-                )
-            reached = names.index(name)
+            reached = stage_of(found[0], self.stages, self.run)
             # Before anything is made for the stage: its handle is attached to what earlier stages left.
             self.run.notes = found[0]["notes"]
             self.state = RunState.from_notes(self.run.notes)
@@ -115,12 +92,13 @@ class Run:
         self._aim(stage, entered)
         handle = self._handle(stage)
         try:
+            if handle is not None and not entered:
+                self._tell(handle)
             fitted = self._train(stage, handle)
-            # The certificate speaks of the weights before the cut, which leaves nothing to speak of.
-            certificate = None if handle is None else handle.certificate().to_dict()
             cut = (
                 self._cut_(handle) if handle is not None and _ends_with_cut(stage, handle) else None
             )
+            certificate = None if handle is None else handle.certificate()
         finally:
             if handle is not None:
                 handle.close()
@@ -145,7 +123,14 @@ class Run:
             self.state.dense = self.task.evaluate(self.model)
             self.run.write_weights("before.safetensors", self.model.state_dict())
         self.constraint = stage.aim.decide(self.run, self.model, self.task)
+        self.run.identify({**self.run.identity, **plan_written(self.run)})
         self.state.note(self.run.notes)
+
+    def _tell(self, handle: Handle) -> None:
+        """What the figure is before the first step, where it was measured on these very weights."""
+        goal, dense = self.task.goal, self.state.dense
+        if dense is not None and self.state.delivered is None:
+            handle.evaluated(dense.get(goal.name), goal, before=True)
 
     def _handle(self, stage: Stage) -> Handle | None:
         """The stage's method at work; of one without, what holds the zeros, if there are any."""
@@ -199,6 +184,11 @@ class Run:
             reestimate_(self.model, self.task.inputs("train", CALIBRATION_BATCHES))
         self.state.delivered = (cut_bn if changed else cut) or cut
         self.state.held = {**self.state.held, **handle.zeros}
+        # Not so for a method that decides the density by itself; and then no later cut makes it so.
+        self.state.on_plan = self.state.on_plan is not False and zeros_fit(
+            handle.constraint, self.model
+        )
+        handle.evaluated(self.state.delivered.get(self.task.goal.name), self.task.goal)
         return cut, cut_bn
 
     def _met_already(self, stage: Stage) -> bool:
@@ -219,6 +209,12 @@ class Run:
 
     def _note_levels(self) -> None:
         self.state.note_levels(self.run, self.model, self.constraint)
+
+    def check_weights(self) -> None:
+        """Refuse to end with weights that are not what the cuts left and the plan allows."""
+        aims = [s.aim for s in self.stages if isinstance(s.aim, Planned | Round)]
+        plan = aims[-1].recall(self.run, self.model) if aims and self.state.on_plan else None
+        check_weights(self.model, self.state.held, plan, str(self.run.path))
 
     def result(self, failure: str | None = None) -> Result:
         return result_of(self.state, self.model, self.task.goal, self._counted(), failure)

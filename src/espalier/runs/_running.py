@@ -10,14 +10,18 @@ from pathlib import Path
 
 from torch import nn
 
-from espalier.errors import CheckpointError, NonFiniteError
+from espalier.errors import NonFiniteError
 from espalier.models import load_weights
 from espalier.planning import Plan
 from espalier.runs._folder import RunFolder
-from espalier.runs._record import VERSION, read_run
+from espalier.runs._identity import identity_of
+from espalier.runs._options import RunOptions
+from espalier.runs._record import read_run
+from espalier.runs._rehearsal import rehearse
 from espalier.runs._result import Result, read_result, write_result
-from espalier.runs._run import Run, RunOptions, plan_of
+from espalier.runs._run import Run, plan_of
 from espalier.runs._stage import Stage, check_stages
+from espalier.runs._taking import begin_, check_folder, take_up_
 from espalier.tasks import Task
 
 
@@ -70,27 +74,34 @@ def run_stages(
     """
     check_stages(stages, task.steps_per_epoch)
     options = options or RunOptions()
+    new = not (Path(folder) / "config.json").exists()
+    if new:  # before anything is written
+        rehearse(model, task, stages, seed)
     with RunFolder(folder, resume=resume) as run:
-        if resume and (done := _finished(run)) is not None:
+        identity = identity_of(
+            model, task, stages, seed=seed, probe=probe, settings=options.settings, run=run
+        )
+        config = {} if new else read_run(run.path).config
+        if not new and (done := _finished(run)) is not None:
+            if "identity" in config:  # older versions noted none
+                check_folder(run, config, identity, begun=len(stages))
             load_weights(model, run / "weights.safetensors")
             return RunResult(path=run.path, model=model, plan=plan_of(run), result=done)
-        if not (run / "config.json").exists():
-            run.write_config(options.config)
-        elif read_run(run.path).config["version"] != VERSION:
-            raise CheckpointError(
-                f"{run.path}: a run of version 0.1 that has not ended, and its checkpoints are of other "
-                "parts than this version's; finish it with the Espalier that began it, or begin anew in "
-                "another folder"
-            )
+        if new:
+            begin_(run, identity, options)
+        else:
+            take_up_(run, identity, stages, options)
+            rehearse(model, task, stages, seed)
         going = Run(run, model, task, stages, seed, probe, options)
         try:
             going.all_stages()
         except NonFiniteError as error:
-            write_result(run / "result.json", going.result(failure=str(error)))
+            write_result(run.to_write("result.json"), going.result(failure=str(error)))
             raise
+        going.check_weights()
         run.write_weights("weights.safetensors", model.state_dict())
         result = going.result()
-        write_result(run / "result.json", result)
+        write_result(run.to_write("result.json"), result)
         return RunResult(path=run.path, model=model, plan=plan_of(run), result=result)
 
 

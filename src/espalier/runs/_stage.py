@@ -57,6 +57,10 @@ Start = Continue | Rewind | Redraw | Load
 class Aim(Protocol):
     """How a stage comes by its constraint: decided once, from the weights of that moment, and kept in the run."""
 
+    def preview(self, model: nn.Module) -> Constraint | None:
+        """What it would be for the weights as they are now, to rehearse the stage with; None: not known."""
+        ...
+
     def decide(self, run: RunFolder, model: nn.Module, task: Task) -> Constraint:
         """Decide, and write into the run what :meth:`recall` needs."""
         ...

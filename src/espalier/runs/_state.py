@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from espalier._ground.types import Masks
+from espalier.errors import CheckpointError, RunError, shown
 from espalier.measure import counts
+from espalier.methods import Certificate
 from espalier.runs._aims import read_bits
 from espalier.runs._folder import RunFolder
 from espalier.runs._result import Result, validated
@@ -29,6 +33,7 @@ class RunState:
         dense: Metrics at the start of pruning.
         delivered: Metrics of the model as it was cut last.
         held: Masks that the last cut left: False stays zero.
+        on_plan: Whether every cut left its stage's constraint; None before the first.
         figures: Metrics by the names of the result: ``hard_pruned``, ``hard_pruned_bn``, ``retrained`` …
         certificate: Of the stage that pruned.
         method: The title of its method.
@@ -40,6 +45,7 @@ class RunState:
     dense: Metrics | None = None
     delivered: Metrics | None = None
     held: dict[str, Tensor] = field(default_factory=dict)
+    on_plan: bool | None = None
     figures: dict[str, Metrics | None] = field(default_factory=dict)
     certificate: dict[str, Any] | None = None
     method: str | None = None
@@ -53,14 +59,31 @@ class RunState:
 
     @classmethod
     def from_notes(cls, notes: Mapping[str, Any]) -> "RunState":
-        """As it was when a checkpoint was written."""
-        return cls(**notes.get("state", {}))
+        """As it was when a checkpoint was written.
+
+        Raises:
+            CheckpointError: The notes are of something else.
+        """
+        said = notes.get("state", {})
+        try:
+            state = cls(**said)
+        except TypeError as error:
+            raise CheckpointError(f"the checkpoint's notes do not fit: {error!s:.200}") from error
+        fresh = vars(cls())
+        for name, value in vars(state).items():
+            # What is empty at first says what it is; the others are null, a truth, a word or a mapping.
+            wanted = dict | str | bool | None if fresh[name] is None else type(fresh[name])
+            if not isinstance(value, wanted):
+                raise CheckpointError(
+                    f"the checkpoint's notes do not fit: {name} is {shown(value)}"
+                )
+        return state
 
     def add(
         self,
         stage: Stage,
         fitted: FitResult,
-        certificate: dict[str, Any] | None,
+        certificate: Certificate | None,
         cut: tuple[Metrics, Metrics | None] | None,
         last: Metrics | None,
         nonzero: int | None,
@@ -70,7 +93,7 @@ class RunState:
         Args:
             stage: Which.
             fitted: How its training went.
-            certificate: Of its handle, before the cut.
+            certificate: Of its handle.
             cut: Both figures of the cut model.
             last: The model's figures at the end, where the result has a name for them.
             nonzero: Nonzero weights of the constrained parameters.
@@ -91,11 +114,20 @@ class RunState:
             return
         if stage.figure == "retrained":  # one figure: that of the weights as they are delivered
             self.figures["retrained"] = last
+            self._ended(last)
         elif cut is not None:
             self.figures[stage.figure], self.figures[f"{stage.figure}_bn"] = cut
         if stage.figure == "hard_pruned":
-            self.certificate = certificate
+            self.certificate = None if certificate is None else certificate.to_dict()
             self.method = stage.label
+
+    def _ended(self, last: Metrics | None) -> None:
+        """What came back of what the cut cost, now that the survivors were trained on."""
+        if self.certificate is None or last is None or not self.certificate.get("figures"):
+            return
+        name = self.certificate["figures"]["goal"]["name"]
+        if last.get(name) is not None:
+            self.certificate = Certificate.from_dict(self.certificate).ended(last[name]).to_dict()
 
     def note_levels(self, run: RunFolder, model: nn.Module, constraint: Any) -> None:
         """What the values of a quantised model take."""
@@ -105,6 +137,38 @@ class RunState:
             "steps": constraint.steps(dict(model.named_parameters())),
             "data_bits": constraint.data_bits,
         }
+
+
+@torch.no_grad()
+def zeros_fit(constraint: Constraint, model: nn.Module) -> bool:
+    """Whether the weights have their zeros where a constraint wants them, whatever the values of the others."""
+    weights = {name: model.get_parameter(name) for name in constraint.names}
+    return constraint.contains({name: (weight != 0).float() for name, weight in weights.items()})
+
+
+@torch.no_grad()
+def check_weights(model: nn.Module, held: Masks, plan: Constraint | None, where: str) -> None:
+    """Refuse to end with weights that are not what the cuts left and the plan allows.
+
+    Args:
+        model: As it is to be delivered.
+        held: False where a weight was cut.
+        plan: What may be left; None where nothing was cut, or not to a plan.
+        where: The run folder.
+
+    Raises:
+        RunError: A weight that was cut is not zero, or more is left than the plan allows.
+    """
+    wrong = [n for n, m in held.items() if bool(((model.get_parameter(n) != 0) & ~m).any())]
+    if plan is not None and not zeros_fit(plan, model):
+        wrong += [name for name in plan.names if name not in wrong]
+    if wrong:
+        left = {name: int(torch.count_nonzero(model.get_parameter(name))) for name in wrong}
+        said = ", ".join(f"{count:,} nonzero in {name}" for name, count in list(left.items())[:3])
+        raise RunError(
+            f"{where}: the weights at the end are not on the plan ({said}), so no result is written; the run has "
+            "gone on from something that it did not write itself: begin anew in another folder"
+        )
 
 
 def result_of(

@@ -1,10 +1,12 @@
 """How a tensor is seen as units, and what is said when it cannot be."""
 
 from collections.abc import Sequence
-from math import prod
+from math import isqrt, prod
 from typing import NamedTuple
 
 from espalier.errors import ShapeError
+
+_TRIED = 1 << 16
 
 
 class Layout(NamedTuple):
@@ -49,5 +51,10 @@ def refuse_groups(groups: int, units: str) -> None:
 
 
 def divisors(n: int) -> str:
-    """The divisors of ``n``, for a message."""
-    return ", ".join(str(d) for d in range(1, n + 1) if n % d == 0) or "none"
+    """The divisors of ``n``, for a message; those that 1 to 65,536 show.
+
+    >>> divisors(12), divisors(0)
+    ('1, 2, 3, 4, 6, 12', 'none')
+    """
+    few = [d for d in range(1, min(isqrt(n), _TRIED) + 1) if n % d == 0]
+    return ", ".join(map(str, sorted({*few, *(n // d for d in few)}))) or "none"

@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from espalier._ground.registry import Members, is_reference, resolve
-from espalier.errors import RequestError, UnknownNameError, nearest
+from espalier.errors import RequestError, UnknownNameError, nearest, shown
 from espalier.sets._set import Set
 
 NAMES: Mapping[str, type[Set]] = Members(Set)  # type: ignore[type-abstract]
@@ -34,10 +34,10 @@ def parse(spec: str | Mapping[str, Mapping[str, Any]]) -> Set:
     if isinstance(spec, str):
         spec = {spec: {}}
     if not isinstance(spec, Mapping) or len(spec) != 1:
-        raise RequestError(f"a set is a name or one name with its arguments, not {spec!r}")
+        raise RequestError(f"a set is a name or one name with its arguments, not {shown(spec)}")
     ((name, arguments),) = spec.items()
     if not is_reference(str(name)) and name not in NAMES:
-        raise UnknownNameError(f"no set is called {name!r}; {nearest(str(name), NAMES)}")
+        raise UnknownNameError(f"no set is called {shown(name)}; {nearest(str(name), NAMES)}")
     cls = resolve(str(name), Set, import_=False)
     known = {
         field.name: field.default is MISSING and field.default_factory is MISSING
@@ -45,7 +45,7 @@ def parse(spec: str | Mapping[str, Mapping[str, Any]]) -> Set:
     }
     example = ", ".join(f"{argument}: …" for argument in known)
     if not isinstance(arguments, Mapping):
-        raise RequestError(f"{name}: arguments are a mapping {{{example}}}, not {arguments!r}")
+        raise RequestError(f"{name}: arguments are a mapping {{{example}}}, not {shown(arguments)}")
     for argument in arguments:
         if argument not in known:
             hint = nearest(str(argument), known) if known else "it takes no arguments"

@@ -10,11 +10,20 @@ from espalier.solvers._rigl import RigL
 from espalier.solvers._schedules import Constant, Cubic, Rounds, Schedule
 from espalier.solvers._slr import SLR
 from espalier.solvers._slr_released import SLRReleased
-from espalier.solvers._solver import Conditions, Observed, Projector, Pulling, Solver, State
+from espalier.solvers._solver import (
+    Approach,
+    Conditions,
+    Observed,
+    Projector,
+    Pulling,
+    Solver,
+    State,
+)
 
 __all__ = [
     "ADMM",
     "SLR",
+    "Approach",
     "Conditions",
     "Constant",
     "ConstantRho",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from espalier._ground.types import Weights
-from espalier.solvers._solver import Conditions, Observed, Projector, Solver, State
+from espalier.solvers._solver import Approach, Conditions, Observed, Projector, Solver, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,11 @@ class Gradual(Solver):
     title = "Gradual magnitude"
     sentence = "Gradual magnitude pruning: cut a little, train on with the zeros held, cut again"
     takes = frozenset({"cadence", "opening", "continuation", "metric", "settle"})
+    approach = Approach(
+        sentence="Gradual pruning cuts the smallest weights of the moment at its updates; nothing leads them to "
+        "zero before.",
+        goes_along=True,
+    )
 
     def init(self, w: Weights, constraint: Projector) -> State:
         """Nothing is held."""

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from espalier._ground.types import Weights
 from espalier.solvers._schedules import Constant
-from espalier.solvers._solver import Conditions, Observed, Projector, Solver, State
+from espalier.solvers._solver import Approach, Conditions, Observed, Projector, Solver, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,10 @@ class OneShot(Solver):
     sentence = "One-shot magnitude pruning: train as ever, cut once at the end"
     defaults: ClassVar[dict[str, Any]] = {"opening": Constant(), "settle": None}
     takes = frozenset({"cadence"})  # it cuts at the end, whatever the budget did before
+    updates_wanted = 0  # its updates do nothing
+    approach = Approach(
+        sentence="One-shot pruning trains as ever until its cut; nothing leads the weights there before."
+    )
 
     def init(self, w: Weights, constraint: Projector) -> State:
         """Nothing."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from espalier._ground.types import Weights
 from espalier.errors import NonFiniteError, RequestError
 from espalier.solvers._schedules import Constant
-from espalier.solvers._solver import Conditions, Observed, Projector, Solver, State
+from espalier.solvers._solver import Approach, Conditions, Observed, Projector, Solver, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,10 @@ class RigL(Solver):
     takes = frozenset({"cadence"})  # the budget is the plan's own from the first update on
     state: ClassVar[type[RigLState]] = RigLState
     sees_gradients = True
+    approach = Approach(
+        sentence="RigL holds its zeros from the first step on and moves them at its updates.",
+        goes_along=True,
+    )
 
     alpha: Annotated[float, Ge(0), Le(1)] = 0.3
     until: Annotated[float, Gt(0), Le(1)] = 0.75

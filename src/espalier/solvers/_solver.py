@@ -62,6 +62,22 @@ class Observed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Approach:
+    """What is true of every run of a method, for the verdict on one.
+
+    Attributes:
+        sentence: How its weights come by their zeros.
+        remedy: What brings the weights nearer to the constraint where they do not come by themselves; ``None``:
+            its training does not lead them there at all, so that it can neither converge nor stall.
+        goes_along: Whether its updates themselves set weights to zero, before any cut.
+    """
+
+    sentence: str
+    remedy: str | None = None
+    goes_along: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class State:
     """What a solver carries from one update to the next. Detached tensors by parameter name.
 
@@ -69,6 +85,11 @@ class State:
         held: Masks whose zeros are held in the weights from now on.
         k: Updates so far.
     """
+
+    approach: ClassVar[Approach] = Approach(
+        sentence="Its updates set weights to zero; nothing leads the weights there before.",
+        goes_along=True,
+    )
 
     held: dict[str, Tensor] = field(default_factory=dict)
     k: int = 0
@@ -85,6 +106,11 @@ class Pulling(State):
         step: s, of the last multiplier step.
         pull_scale: 1, but for departures from the papers.
     """
+
+    approach: ClassVar[Approach] = Approach(
+        sentence="The weights are pulled towards their sets while they train.",
+        remedy="raise rho, or update more often",
+    )
 
     z: dict[str, Tensor] = field(default_factory=dict)
     multiplier: dict[str, Tensor] = field(default_factory=dict)
@@ -121,6 +147,13 @@ class Solver(Family, ABC):
     """The type of its state."""
     sees_gradients: ClassVar[bool] = False
     """Whether :class:`Observed` is to bring the gradients of the last step."""
+    updates_wanted: ClassVar[int] = 20
+    """Fewer updates than about these, before the weights settle, do not do what its paper does."""
+
+    @property
+    def approach(self) -> Approach:
+        """What is true of every run; by default, what its state says: it pulls, or it sets zeros."""
+        return self.state.approach
 
     def __new__(cls, *_: Any, **given: Any) -> Self:
         """Say where the settings went that solvers had before version 0.2."""

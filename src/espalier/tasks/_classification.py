@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from espalier._ground.modes import evaluating
 from espalier.data import Augment, ImageSet
 from espalier.errors import RequestError
+from espalier.tasks._fingerprint import of_images
 from espalier.tasks._seeding import generator_for
 from espalier.tasks._task import DataPart, Goal
 
@@ -121,6 +122,10 @@ class Classification:
     def model_arguments(self) -> Mapping[str, Any]:
         """How many classes there are."""
         return {"classes": len(self.train.classes)}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the images and labels are: :func:`espalier.tasks.fingerprint`."""
+        return {"train": of_images(self.train), "test": of_images(self.test)}
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Labelled]:
         """The batches of ``epoch``, from step ``start`` on."""

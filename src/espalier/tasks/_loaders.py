@@ -14,6 +14,7 @@ from espalier._ground.modes import evaluating
 from espalier.errors import RequestError, RunError
 from espalier.tasks._checking import check_loaders, check_metrics, default_goal
 from espalier.tasks._figures import Accuracy, Figure, number
+from espalier.tasks._fingerprint import of_dataset
 from espalier.tasks._ordering import drawn, in_order, ours
 from espalier.tasks._splitting import Pair, Split, splitter
 from espalier.tasks._task import DataPart, Goal
@@ -135,6 +136,11 @@ class FromLoaders:
         """The first training sample as the model sees it, a batch of one."""
         pair = next(self._pairs(in_order(self.train, 1), _TRAIN, 0))
         return pair.inputs
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What is known of the data sets: :func:`espalier.tasks.fingerprint`."""
+        sets = {"train": of_dataset(self.train.dataset), "test": of_dataset(self.test.dataset)}
+        return {"steps_per_epoch": self._steps, **sets}
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Pair]:
         """The batches of ``epoch``, from step ``start`` on."""

@@ -1,7 +1,7 @@
 """Training: the one loop, its checkpoints, optimisers and schedules."""
 
 from espalier.training._batchnorm import reestimate_, reestimated
-from espalier.training._checkpoint import read_checkpoint
+from espalier.training._checkpoint import randomness_kept, read_checkpoint
 from espalier.training._evaluation import CALIBRATION_BATCHES, evaluate_cut, evaluate_now, probe_of
 from espalier.training._loop import FitResult, fit
 from espalier.training._optimizers import (
@@ -24,6 +24,7 @@ __all__ = [
     "evaluate_now",
     "fit",
     "probe_of",
+    "randomness_kept",
     "read_checkpoint",
     "reestimate_",
     "reestimated",

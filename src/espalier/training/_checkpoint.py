@@ -8,17 +8,20 @@ the one before it.
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from espalier._ground.tree import Tree, load_tree, save_tree
+from espalier._ground.tree import Tree, load_tree
 from espalier.errors import CheckpointError
 from espalier.methods import Handle
 from espalier.training._checks import check_weights
@@ -38,6 +41,15 @@ class Parts:
     optimizer: Optimizer
     scheduler: LRScheduler | None
     pruning: Handle | None
+
+
+class _Shape(BaseModel):
+    progress: Progress
+    parts: dict[str, Any]
+    random: dict[str, Any]
+    notes: dict[str, Any]
+    events: int
+    time: float
 
 
 class Saver:
@@ -78,10 +90,11 @@ class Saver:
             "parts": _capture(self._parts),
             "random": _random_state(),
             "notes": self._run.notes,
+            "identity": self._run.identity,
             "events": self._run.count,
             "time": self._run.seconds,
         }
-        save_tree(self._run / LAST, tree, keep=self._run / PREVIOUS)
+        self._run.write_checkpoint(LAST, tree, former=PREVIOUS)
         self._last = time.monotonic()
 
 
@@ -97,12 +110,17 @@ def read_checkpoint(run: Journal) -> tuple[Tree, str] | None:
     if not last.exists() and not previous.exists():
         return None
     try:
-        return load_tree(last), ""
-    except CheckpointError as error:
+        return _load(last), ""
+    except CheckpointError as broken:
         if not previous.exists():
-            raise
-        remark = f"{error}. Going on from {PREVIOUS}, the one before"
-        tree = load_tree(previous)
+            raise CheckpointError(
+                f"{broken}, or begin anew in another folder; there is no {PREVIOUS} to go on from"
+            ) from broken
+        remark = f"{broken}. Going on from {PREVIOUS}, the one before"
+        try:
+            tree = _load(previous)
+        except CheckpointError as error:
+            raise CheckpointError(f"{broken}. {error}, or begin anew in another folder") from error
     _log.warning(remark)
     return tree, remark
 
@@ -114,7 +132,7 @@ def restore_(run: Journal, parts: Parts, tree: Tree, steps_per_epoch: int) -> Pr
         CheckpointError: The checkpoint is of another model, optimiser or task.
     """
     try:
-        progress = Progress(**tree["progress"])
+        progress = _Shape.model_validate(tree).progress
         if progress.steps_per_epoch != steps_per_epoch:
             raise CheckpointError(
                 f"{run.path}: its checkpoint was written with {progress.steps_per_epoch} steps an "
@@ -125,14 +143,35 @@ def restore_(run: Journal, parts: Parts, tree: Tree, steps_per_epoch: int) -> Pr
         _set_random_state(tree["random"])
         run.notes = tree["notes"]
         run.rewind(tree["events"], tree["time"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(
-            f"{run.path}: its checkpoint does not fit: {error}; resume with the model, optimizer, "
+            f"{run.path}: its checkpoint does not fit: {error!s:.500}; resume with the model, optimizer, "
             f"scheduler and plan that the run began with"
         ) from error
     return progress
+
+
+def _load(path: Path) -> Tree:
+    """A checkpoint whose outermost parts are what they must be; the objects they are for check the rest."""
+    tree = load_tree(path)
+    try:
+        _Shape.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise CheckpointError(
+            f"{path}: not a checkpoint of a run: {place[:80]}: {first['msg']}; restore it from a copy"
+        ) from None
+    return tree
 
 
 def _capture(parts: Parts) -> dict[str, Tree]:
@@ -178,6 +217,16 @@ def _onto(tree: Tree, device: torch.device) -> Tree:
     if isinstance(tree, dict):
         return {key: _onto(value, device) for key, value in tree.items()}
     return [_onto(value, device) for value in tree] if isinstance(tree, list) else tree
+
+
+@contextmanager
+def randomness_kept() -> Iterator[None]:
+    """After the block, every global random stream is where it was before."""
+    before = _random_state()
+    try:
+        yield
+    finally:
+        _set_random_state(before)
 
 
 def _random_state() -> dict[str, Tree]:

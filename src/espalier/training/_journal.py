@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from espalier._ground.events import Event
+from espalier._ground.tree import Tree
 
 
 class Journal(Protocol):
@@ -16,12 +17,14 @@ class Journal(Protocol):
         path: The folder.
         phase: Of training, the last that this process began or went on with.
         notes: What is to be found again after a resume; saved with every checkpoint.
+        identity: Of the run; saved with every checkpoint.
         count: Events so far.
     """
 
     path: Path
     phase: str
     notes: dict[str, Any]
+    identity: dict[str, Any]
     count: int
 
     @property
@@ -43,6 +46,10 @@ class Journal(Protocol):
 
     def write_weights(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Replace a file by plain safetensors."""
+        ...
+
+    def write_checkpoint(self, name: str, tree: Tree, former: str) -> None:
+        """Replace a file by a tree; what it held before is kept as ``former``."""
         ...
 
     def __truediv__(self, name: str) -> Path: ...

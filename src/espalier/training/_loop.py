@@ -206,6 +206,8 @@ def fit(
         metrics = hard = hard_bn = None
         if (progress.epoch + 1) % evaluate_every == 0 or progress.epoch + 1 == epochs:
             metrics, hard, hard_bn, figure = evaluate_now(model, task, pruning)
+            if pruning is not None:
+                pruning.evaluated(metrics.get(task.goal.name), task.goal)
             if goal is not None and task.goal.reached(figure[task.goal.name], goal):
                 progress.stopped = "goal"
         seconds = progress.epoch_seconds

@@ -22,6 +22,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+_TESTS = Path(__file__).parents[1]
+
 KNOWN = "known"
 """The files that have done harm, in place of a reader's name."""
 
@@ -138,7 +140,9 @@ def campaign(cases: dict[str, int], seed: int, folder: Path) -> dict[str, Any]:
                 report = Path(place) / "report"
                 report.touch()
                 own = ["--child", name, str(seed), str(first), str(count), str(report)]
-                ended = subprocess.run([sys.executable, "-m", "fuzz.campaign", *own], check=False)
+                ended = subprocess.run(
+                    [sys.executable, "-m", "fuzz.campaign", *own], cwd=_TESTS, check=False
+                )
                 lines = [json.loads(line) for line in report.read_text("utf-8").splitlines()]
             starts = [line["began"] for line in lines if "began" in line]
             reader_peak = max([reader_peak, *(line["peak"] for line in lines if "peak" in line)])

@@ -20,4 +20,6 @@ from espalier.compaction._purification import weak_alone as weak_alone
 from espalier.compaction._purification import weak_as_empty as weak_as_empty
 from espalier.compaction._purify import Purified as Purified
 from espalier.compaction._purify import purify as purify
+from espalier.compaction._rehearsal import Rehearsal as Rehearsal
+from espalier.compaction._rehearsal import rehearse as rehearse
 from espalier.compaction._remove import apply_edits as apply_edits

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from espalier.errors import RequestError, UnknownNameError, nearest
 from espalier.graph._labels import Ids
+from espalier.graph._products import Product
 
 Axis = tuple[str, int]
 """A parameter or buffer name and one of its axes."""
@@ -113,6 +114,7 @@ class ChannelGraph:
         program: The exported program that was interpreted.
         inputs: The example inputs: positional and by name.
         sites: Where channels pass through sizes that may be literals in the program.
+        products: Products of two activations.
     """
 
     classes: Mapping[Axis, Ids]
@@ -123,6 +125,7 @@ class ChannelGraph:
     program: ExportedProgram = field(repr=False)
     inputs: tuple[tuple[object, ...], dict[str, object]] = field(repr=False)
     sites: tuple[Place, ...] = field(repr=False)
+    products: tuple[Product, ...] = field(default=(), repr=False)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from espalier.graph._context import Context
 from espalier.graph._labels import SILENT, Ids, Labels
+from espalier.graph._products import Sides, products
 from espalier.graph._value import Constants, Factor, Value, canonical
 from espalier.graph.rules import rule_for
 from espalier.graph.rules._elementwise import is_tensor_node, opaque
@@ -28,11 +29,13 @@ class Walk:
         context: Labels, reads, sites and operations not understood.
         axes: (parameter or buffer, axis) -> its labels.
         unused: Parameters and buffers that no operation reads.
+        products: Products of two activations.
     """
 
     context: Context
     axes: dict[tuple[str, int], Ids]
     unused: frozenset[str]
+    products: tuple[Sides, ...]
 
 
 def walk(
@@ -70,6 +73,7 @@ class _Walker:
         self._env: dict[torch.fx.Node, Any] = {}
         self._axes: dict[tuple[str, int], Ids] = {}
         self._unused: set[str] = set()
+        self._products: list[Sides] = []
 
     def run(self) -> Walk:
         last = self._last_uses()
@@ -86,7 +90,12 @@ class _Walker:
             for used in last.get(node, ()):
                 del self._env[used]
         self._make_rectangular()
-        return Walk(context=self.context, axes=self._axes, unused=frozenset(self._unused))
+        return Walk(
+            context=self.context,
+            axes=self._axes,
+            unused=frozenset(self._unused),
+            products=tuple(self._products),
+        )
 
     def _make_rectangular(self) -> None:
         """An axis split in two, and never told apart since, shrinks in its inner part alone."""
@@ -176,6 +185,7 @@ class _Walker:
         since = context.labels.marks
         try:
             result = rule_for(node.target)(context, bound)
+            self._products += products(node, bound, self._held)
             # What a rule neither passes on nor notes as read must stay as it is.
             context.labels.freeze_lost(
                 [v.all_labels() for v in _values(bound)],

@@ -17,6 +17,7 @@ from espalier.graph._context import Site
 from espalier.graph._groups import Axis, ChannelGraph, Place
 from espalier.graph._interpreter import Walk, walk
 from espalier.graph._labels import SILENT, Ids
+from espalier.graph._products import resolved
 
 UNUSED = "not used in the forward that was exported"
 PARTS = ("backbone", "body", "encoder", "features")
@@ -148,6 +149,7 @@ def _graph(
         program=program,
         inputs=(positional, dict(named)),
         sites=tuple(_resolved(site, number[roots]) for site in found.context.sites),
+        products=tuple(resolved(one, number[roots]) for one in found.products),
     )
 
 

@@ -3,9 +3,10 @@
 from espalier._ground.registry import discover
 from espalier.metrics._activations import Activations
 from espalier.metrics._adam import AdamMoment
+from espalier.metrics._diagonal import diagonal
 from espalier.metrics._fisher import Fisher
 from espalier.metrics._metric import Gauge, Identity, Metric
 
-__all__ = ["Activations", "AdamMoment", "Fisher", "Gauge", "Identity", "Metric"]
+__all__ = ["Activations", "AdamMoment", "Fisher", "Gauge", "Identity", "Metric", "diagonal"]
 
 discover(__name__, globals())

@@ -2,8 +2,21 @@
 
 from espalier.planning._build import plan
 from espalier.planning._entry import Entry, Skipped
+from espalier.planning._ledger import Delivered
 from espalier.planning._plan import Plan
 from espalier.planning._quantise import Bits, quantise_plan
+from espalier.planning._ranking import Per, Ranking
 from espalier.planning._restore import above_break_even
 
-__all__ = ["Bits", "Entry", "Plan", "Skipped", "above_break_even", "plan", "quantise_plan"]
+__all__ = [
+    "Bits",
+    "Delivered",
+    "Entry",
+    "Per",
+    "Plan",
+    "Ranking",
+    "Skipped",
+    "above_break_even",
+    "plan",
+    "quantise_plan",
+]

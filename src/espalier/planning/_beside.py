@@ -10,8 +10,8 @@ from espalier import budgets
 from espalier._ground.types import Keep
 from espalier.budgets._patterns import matching
 from espalier.errors import BudgetError
-from espalier.measure import LayerCosts
-from espalier.planning._request import Request, macs_limit
+from espalier.measure import LayerCosts, model_bytes
+from espalier.planning._request import Request, bytes_limit, macs_limit
 from espalier.sets import Alone, Coupled, Product, Shared
 
 
@@ -20,6 +20,7 @@ def beside(
     request: Request,
     keep: Mapping[str, Keep | float],
     costs: LayerCosts,
+    model: nn.Module,
 ) -> tuple[dict[str, Alone], Shared | None]:
     """What each may keep: the density, or the fraction of the MACs, that is asked of the whole model.
 
@@ -28,6 +29,7 @@ def beside(
         request: The figure, and the rule that shares it among them.
         keep: The keeps of the request by the names of ``others``' own tensors; more are ignored.
         costs: Of the dense model.
+        model: The dense model.
 
     Returns:
         The tensors, and the budget they share if the rule makes one; then their keeps are the smallest.
@@ -40,13 +42,16 @@ def beside(
     keeps: dict[str, Keep] | Shared
     if request.keep is not None:
         keeps = budgets.explicit(others, {p: k for p, k in keep.items() if matching(p, others)})
-    elif request.density is not None:
-        keeps = request.allocation(others, request.density)
     else:
-        assert request.macs is not None
-        limit = macs_limit(request.macs, costs)
-        keeps = request.allocation(others, min(1.0, limit / max(1, costs.total)))
-        if isinstance(keeps, Shared):
+        # Of several budgets the tightest.
+        parts = [1.0 if request.density is None else request.density]
+        if request.macs is not None:
+            parts.append(macs_limit(request.macs, costs) / max(1, costs.total))
+        if request.bytes is not None:
+            dense = model_bytes(model).dense
+            parts.append(bytes_limit(request.bytes, dense) / max(1, dense))
+        keeps = request.allocation(others, min(parts))
+        if isinstance(keeps, Shared) and request.macs is not None:
             raise BudgetError(
                 "the MACs that a shared budget leaves follow the weights, so no widths of the other "
                 "layers can meet macs=; give density=, or allocation=budgets.uniform"

@@ -30,6 +30,7 @@ def plan(
     sparsity: float | None = None,
     compression: float | None = None,
     macs: float | int | None = None,
+    bytes: float | int | None = None,
     keep: Mapping[str, Keep | float] | None = None,
     set: Set | Mapping[str, Set] | None = None,
     allocation: Allocation = budgets.uniform,
@@ -40,9 +41,10 @@ def plan(
     multiple: int = 1,
     minimum: int = 1,
 ) -> Plan:
-    r"""Decide what each parameter of a model may keep, from one figure.
+    r"""Decide what each parameter of a model may keep, from one figure, or from several budgets.
 
-    Exactly one of the five figures is given. ``density``, ``sparsity`` and ``compression`` are over
+    Exactly one of the figures is given; with coupled channels ``macs`` and ``bytes`` may stand beside one
+    another and beside one of the first three, and all are met. ``density``, ``sparsity`` and ``compression`` are over
     the *selected tensors*, not over the model: they mean the same whatever is left out, and the
     printed totals show every other convention.
 
@@ -55,11 +57,15 @@ def plan(
         compression: selected weights before over after, ≥ 1.
         macs: of the *whole model*, for one sample: a float in (0, 1] as a fraction of the dense
             MACs, anything else as a number of them. Needs ``example_input``.
+        bytes: of the parameters and buffers of the compact model: a float in (0, 1] as a fraction of
+            the dense bytes, anything else a number of them; coupled channels only.
         keep: by name or glob, units (int) or a density (float); selects what it names.
         set: the shape of sparsity, or one by name or glob (a full name wins, then the first glob;
             what matches none is not pruned). Default ``Unstructured()``.
         allocation: the rule that shares the figure among the tensors; ``budgets.shared`` for a
-            budget that stays global while the weights train.
+            budget that stays global while the weights train. Coupled channels take one fraction of every
+            group (the default) or a ranking of all units together: ``budgets.global_magnitude``, or
+            :class:`~espalier.planning.Ranking`, which says by what and for what price.
         include: names or globs to prune instead of all convolution and linear weights; a glob
             selects among those, a full name selects whatever it names.
         exclude: names or globs to leave dense.
@@ -69,7 +75,9 @@ def plan(
             it, ``Filters``, ``Channels`` and ``FiltersAndColumns`` take whole channels out of the
             model: filters tied by a residual add share one choice, biases, γ and β go with them, the
             last layer's outputs stay, and every figure counts what will be left of the compact
-            model, met to within one channel. Tensors with other sets are pruned by themselves, at the
+            model, met to within one channel. Compaction is rehearsed: channels that it could not take
+            out stay, with the reason in ``notes``, and multiply-accumulates are those measured of the
+            compact model. Tensors with other sets are pruned by themselves, at the
             same density (or fraction of the MACs) by ``allocation``; where they lose slices besides,
             they keep what they may of the weights that are left. Without it each tensor is pruned by
             itself.
@@ -91,12 +99,15 @@ def plan(
         >>> {name: entry.keep for name, entry in p.entries.items()}
         {'0.weight': 8, '1.weight': 2}
     """
-    figure = one_figure(density, sparsity, compression, macs, keep)
+    which = Unstructured() if set is None else set
+    coupled = example_input is not None and any(
+        is_structured(one) for one in (which.values() if isinstance(which, Mapping) else [which])
+    )
+    figure = one_figure(density, sparsity, compression, macs, keep, bytes, several=coupled)
     if keep is not None and include is not None:
         raise BudgetError("keep= selects what it names; give it without include=")
     source = (keep, "keep") if keep is not None else (include, "include")
     wanted = None if source[0] is None else _patterns(source[0], source[1])
-    which = Unstructured() if set is None else set
     check_fit = check_alone if example_input is None else check_coupled
     refused = _patterns(exclude or (), "exclude")
     chosen = select(model, which, wanted, refused, source[1], check_fit)
@@ -109,11 +120,15 @@ def plan(
         and any(is_structured(layer.set) for layer in layers.values())
     ):
         request = Request(
-            density=figure, macs=macs, keep=keep, allocation=allocation,
+            density=figure, macs=macs, bytes=bytes, keep=keep, allocation=allocation,
             multiple=multiple, minimum=minimum,
         )  # fmt: skip
         made = plan_channels(model, chosen, layers, request, costs, example_input)
         return _on_levels(made, bits)
+    if bytes is not None or (figure is not None and macs is not None):
+        raise BudgetError(
+            "no selected tensor has whole channels; give one of density=, macs=, keep="
+        )
     if (multiple, minimum) != (1, 1):
         raise BudgetError(
             f"multiple={multiple}, minimum={minimum} are widths of coupled channels; give them with "
@@ -169,7 +184,7 @@ def _check_tied(keep: Mapping[str, Keep | float], chosen: Selection) -> None:
     """Refuse two keeps of one tensor that go by different names."""
     for name, owner in chosen.owners.items():
         named = [n for n in (name, *owner.aliases) if n in keep]
-        if len({keep[n] for n in named}) > 1:
+        if any(keep[n] != keep[named[0]] for n in named):
             given = ", ".join(f"{n}: {keep[n]}" for n in named)
             raise BudgetError(
                 f"keep: {' and '.join(map(repr, named))} are one tensor and have two keeps ({given}); "

@@ -1,33 +1,26 @@
-"""Plans that take whole channels out of a model, and prune other tensors by themselves."""
+"""Plans that take whole channels out of a model: chosen, rehearsed, and chosen anew."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 from torch import nn
 
 from espalier import budgets
 from espalier._ground.example import Example
-from espalier._ground.types import Keep
-from espalier.budgets._patterns import matching
-from espalier.errors import BudgetError
-from espalier.graph import channel_graph
+from espalier.compaction import Rehearsal, rehearse
+from espalier.errors import BudgetError, RequestError, RunError
+from espalier.graph import ChannelGraph, channel_graph
 from espalier.measure import LayerCosts
-from espalier.planning._beside import at_hand, beside
-from espalier.planning._couple import Coupling, couple, is_structured
-from espalier.planning._entry import Entry, Skipped, with_macs
+from espalier.planning._attempt import Asked, Attempt, attempt
+from espalier.planning._couple import is_structured
 from espalier.planning._plan import Plan
-from espalier.planning._request import Request, macs_limit
+from espalier.planning._ranking import Ranking
+from espalier.planning._request import Request
 from espalier.planning._select import Selection
-from espalier.planning._widths import Cost, explicit, for_cost, steps
-from espalier.sets import (
-    Alone,
-    Channels,
-    Coupled,
-    Filters,
-    FiltersAndColumns,
-    Set,
-    Unstructured,
-)
+
+_CORRECTIONS = 8
+"""How often a limit is moved by what a rehearsal measured."""
 
 
 def plan_channels(
@@ -40,6 +33,10 @@ def plan_channels(
 ) -> Plan:
     """The plan that meets a request by the widths of coupled channels; other sets are pruned alone.
 
+    Compaction is rehearsed at the widths chosen. What it keeps back is frozen and the widths are chosen
+    anew, until it keeps nothing back; where the compact model costs other than estimated, the limit is
+    moved by the difference. So what the plan promises was measured of a compact model.
+
     A tensor that is pruned alone may lose slices besides, with the channels it reads: what is counted of it
     is what its keep leaves of the weights that are then alive.
 
@@ -48,149 +45,96 @@ def plan_channels(
         RequestError: The model cannot be exported.
     """
     others = {name: layer for name, layer in layers.items() if not is_structured(layer.set)}
-    if request.allocation is not budgets.uniform and not others:
-        raise BudgetError(
-            "coupled channels are allotted by keep= or one fraction of every layer; leave "
-            "allocation= out, or example_input= to prune every tensor by itself"
-        )
+    asked = Asked(
+        model=model, chosen=chosen, others=others, request=_allotted(request, bool(others)),
+        costs=costs, example=example,
+    )  # fmt: skip
     graph = channel_graph(model, example)
-    coupling = couple(model, graph, chosen)
-    if coupling.coupled is None:
-        why = "; ".join(f"{name}: {reason}" for name, reason in list(coupling.reasons.items())[:3])
-        raise BudgetError(f"no channel can go: {why or 'no weight creates one'}")
-    for name in others:
-        if name in coupling.coupled.members:
-            raise BudgetError(
-                f"{name} goes with the channels of its layer, so it has no set of its own; leave it out"
-            )
-    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    keep = _of_known(request.keep or {}, coupling, chosen)
-    alone, shared = beside(others, request, keep, costs)
-    coupled = _allot(coupling, request, keep, chosen, costs, shapes, alone)
-    if shared is not None:
-        alone = at_hand(alone, shared, coupled, model)
-    entries = {name: _entry(name, coupled, shapes[name], chosen, costs) for name in coupled.members}
-    entries |= {name: _alone_entry(one, chosen, costs) for name, one in alone.items()}
-    notes = [*costs.warnings]
-    notes += [
-        f"{op} in {at or 'the model itself'} is not understood: what it touches stays"
-        for op, at in graph.unknown.items()
-    ]
-    return Plan(
-        entries={name: entries[name] for name in shapes if name in entries},
-        parts=(coupled,) if shared is None else (coupled, shared),
-        skipped=_skipped(entries, coupling, coupled, chosen, costs, shapes),
-        between_activations=costs.between_activations,
-        notes=tuple(notes),
+    held: dict[str, int] = {}
+    shift: dict[str, int] = {}
+    best: Plan | None = None
+    corrections = 0
+    while True:
+        unmet: BudgetError | None = None
+        try:
+            one = attempt(asked, graph, shift, "; ".join(_notes(held)))
+        except BudgetError as error:
+            # The least that can be reached is known once the smallest widths have been rehearsed.
+            one, unmet = attempt(asked, graph, shift, "", least=True), error
+        seen = _rehearsed(one)
+        if unmet is not None and not (isinstance(seen, Rehearsal) and seen.kept_back):
+            raise unmet
+        if not isinstance(seen, Rehearsal):
+            return one.plan((*_notes(held), *([seen] if seen else [])))
+        if seen.kept_back:
+            graph = _frozen(graph, seen.kept_back, held)
+            best, shift = None, {}
+            continue
+        made = one.plan(_notes(held), seen.model)
+        over = one.overdrawn(made)
+        if one.within(over):
+            if best is None or (made.macs_left or 0) > (best.macs_left or 0):
+                best = made
+            # Where the estimate, as corrected, is what was measured, no wider widths would fit.
+            if all(by == shift.get(what, 0) for what, by in over.items()):
+                return made
+        corrections += 1
+        if corrections > _CORRECTIONS:
+            break
+        shift = over
+    if best is None:
+        raise BudgetError(
+            "no widths were found whose compact model keeps within what is asked: the last measured "
+            f"{made.macs_left:,} MACs; give more"
+        )
+    return best
+
+
+def _allotted(request: Request, others: bool) -> Request:
+    """The request with a ranking in place of its name, for what coupled channels understand."""
+    rule = request.allocation
+    if rule is budgets.global_magnitude:
+        return replace(request, allocation=Ranking())
+    if rule is budgets.uniform or isinstance(rule, Ranking) or others:
+        return request
+    raise BudgetError(
+        "coupled channels are allotted by keep=, by one fraction of every group, or by a ranking of all "
+        "(budgets.global_magnitude, or planning.Ranking); leave allocation= out, or example_input= to "
+        "prune every tensor by itself"
     )
 
 
-def _allot(
-    coupling: Coupling,
-    request: Request,
-    keep: Mapping[str, Keep | float],
-    chosen: Selection,
-    costs: LayerCosts,
-    shapes: Mapping[str, tuple[int, ...]],
-    alone: Mapping[str, Alone],
-) -> Coupled:
-    assert coupling.coupled is not None
-    if request.keep is not None:
-        # A pattern may be for tensors that are pruned alone, and for them only.
-        mine = {
-            p: k for p, k in keep.items() if matching(p, coupling.widths) or not matching(p, alone)
-        }
-        return explicit(coupling, mine, shapes)
-    if request.macs is not None:
-        dense = {name: cost.macs for name, cost in costs.items()}
-        limit, fixed, what = macs_limit(request.macs, costs), costs.between_activations, "macs"
-    else:
-        assert request.density is not None
-        own = chosen.sets.keys() - alone.keys()
-        numel = {name: cost.numel for name, cost in costs.items() if name in own}
-        dense, fixed, what = numel, 0, "weights"
-        limit = round(request.density * sum(numel.values()))
-    columns = [
-        name
-        for name, along in coupling.coupled.members.items()
-        if along.axis == 0 and isinstance(chosen.sets.get(name), FiltersAndColumns)
-    ]
-    cost = Cost(coupling.coupled, dense, shapes, fixed, columns, alone)
-    allowed = steps(coupling, request.multiple, request.minimum)
-    return for_cost(cost, coupling.coupled, allowed, limit, what)
+def _rehearsed(one: Attempt) -> Rehearsal | str:
+    """What compaction makes of the widths; or why that was not tried, empty where nothing is to go."""
+    model, coupled = one.asked.model, one.coupled
+    if coupled.keep == coupled.sizes:
+        return ""
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+    if any(p.is_meta for p in weights.values()):
+        return "the model has no values, so its compaction was not rehearsed"
+    stays = coupled.occupied(coupled.support(weights)).tolist()
+    gone = [c for c, kept in zip(one.coupling.classes, stays, strict=True) if not kept]
+    try:
+        return rehearse(one.graph, model, np.unique(np.array(gone)), one.asked.example)
+    except (RequestError, RunError) as error:
+        return f"compaction could not be rehearsed, so it may leave more: {error}"
 
 
-def _of_known(
-    keep: Mapping[str, Keep | float], coupling: Coupling, chosen: Selection
-) -> dict[str, Keep | float]:
-    """The keeps by the first names of shared tensors; one that names what cannot go is refused."""
-    first = {alias: name for name, owner in chosen.owners.items() for alias in owner.aliases}
-    renamed = {first.get(pattern, pattern): value for pattern, value in keep.items()}
-    for name in renamed:
-        if name in coupling.reasons:
-            raise BudgetError(f"{name}: {coupling.reasons[name]}; leave it out of keep=")
-    return renamed
+def _frozen(
+    graph: ChannelGraph, kept_back: Mapping[int, str], held: dict[str, int]
+) -> ChannelGraph:
+    """The graph with every group frozen of which something was kept back, for the same reason.
+
+    Which units of a group go is the weights' choice, so what holds for some holds for all of it.
+    """
+    for group in graph.groups:
+        ids = [unit.id for unit in group.units]
+        reason = next((kept_back[one] for one in ids if one in kept_back), None)
+        if reason is not None:
+            graph = graph.freeze(ids, reason)
+            held[reason] = held.get(reason, 0) + len(ids)
+    return graph
 
 
-def _entry(
-    name: str,
-    coupled: Coupled,
-    shape: tuple[int, ...],
-    chosen: Selection,
-    costs: LayerCosts,
-) -> Entry:
-    kept, owner = coupled.kept(coupled.members[name]), chosen.owners[name]
-    which: Set = _along(coupled.members[name].axis, shape)
-    columns = coupled.columns.get(name)
-    if columns is not None:
-        which = FiltersAndColumns()
-    return Entry(
-        name=name,
-        shape=shape,
-        set=which,
-        keep=kept if columns is None else (kept, columns),
-        layer_kind=owner.kind,
-        macs=costs[name].macs if name in costs else 0,
-    )
-
-
-def _alone_entry(one: Alone, chosen: Selection, costs: LayerCosts) -> Entry:
-    return Entry(
-        name=one.name,
-        shape=one.shape,
-        set=one.set,
-        keep=one.keep,
-        layer_kind=chosen.owners[one.name].kind,
-        macs=costs[one.name].macs if one.name in costs else 0,
-    )
-
-
-def _along(axis: int, shape: tuple[int, ...]) -> Set:
-    """What a tensor loses along an axis: entries of a bias, γ or β, else filters or channels."""
-    if len(shape) == 1:
-        return Unstructured()
-    return Filters() if axis == 0 else Channels()
-
-
-def _skipped(
-    entries: Mapping[str, Entry],
-    coupling: Coupling,
-    coupled: Coupled,
-    chosen: Selection,
-    costs: LayerCosts,
-    shapes: Mapping[str, tuple[int, ...]],
-) -> tuple[Skipped, ...]:
-    rows = [row for row in chosen.skipped if row.name not in entries]
-    for name in chosen.sets:
-        if name not in entries:
-            reason = coupling.reasons.get(name, "nothing in it can go")
-            kind = chosen.owners[name].kind
-            rows.append(Skipped(name=name, shape=shapes[name], reason=reason, layer_kind=kind))
-    order = {name: place for place, name in enumerate(shapes)}
-    rows.sort(key=lambda row: order.get(row.name, len(order)))
-    return tuple(
-        replace(with_macs(row, costs), left=coupled.left(row.name, row.shape))
-        if row.name in coupled.implied
-        else with_macs(row, costs)
-        for row in rows
-    )
+def _notes(held: Mapping[str, int]) -> list[str]:
+    return [f"{count:,} channels stay: {reason}" for reason, count in held.items()]

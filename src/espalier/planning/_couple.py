@@ -8,7 +8,9 @@ from typing import TypeGuard
 from torch import nn
 
 from espalier.graph import ChannelGraph, Group, Slice, Unit
+from espalier.graph._labels import Ids
 from espalier.measure import Owner
+from espalier.planning._cost import Axis
 from espalier.planning._select import Selection, check_alone
 from espalier.sets import Along, Channels, Coupled, Filters, FiltersAndColumns, Set
 from espalier.sets._along import STAYS
@@ -25,11 +27,25 @@ class Coupling:
         widths: By weight: the groups that its filters (or channels) are of, and how many of its
             indices one unit of each takes.
         reasons: By weight that was selected and is left dense: why.
+        classes: By unit: its class in the channel graph.
     """
 
     coupled: Coupled | None
     widths: Mapping[str, Mapping[int, int]]
     reasons: Mapping[str, str]
+    classes: tuple[int, ...]
+
+    @property
+    def units(self) -> Coupled:
+        """The units, where there are some."""
+        assert self.coupled is not None
+        return self.coupled
+
+    def axis(self, classes: Ids) -> Axis:
+        """An axis, given by the class of each of its indices, as a cost sees it."""
+        number = {one: unit for unit, one in enumerate(self.classes)}
+        units = tuple(number.get(one, STAYS) for one in classes.tolist())
+        return len(units), self.units.taken(Along(0, units))[1]
 
 
 def is_structured(which: Set) -> TypeGuard[Structured]:
@@ -56,6 +72,7 @@ def couple(model: nn.Module, graph: ChannelGraph, chosen: Selection) -> Coupling
     widths: dict[str, dict[int, int]] = {}
     reasons: dict[str, str] = {}
     sizes: list[int] = []
+    classes: list[int] = []
     for group in graph.groups:
         own = _constrained_side(group, chosen)
         taken = {axis for axis, mine in constrained.items() if mine}
@@ -66,6 +83,7 @@ def couple(model: nn.Module, graph: ChannelGraph, chosen: Selection) -> Coupling
         for alike in _alike(group):
             first = sum(sizes)
             sizes.append(len(alike))
+            classes += [unit.id for unit in alike]
             for number, unit in enumerate(alike, first):
                 for piece in _pieces(unit, parameters):
                     axis = piece.name, piece.axis
@@ -89,7 +107,9 @@ def couple(model: nn.Module, graph: ChannelGraph, chosen: Selection) -> Coupling
         implied={name: tuple(lines) for name, lines in implied.items()},
     )
     reasons = {name: reason for name, reason in reasons.items() if name not in widths}
-    return Coupling(coupled=coupled if sizes else None, widths=widths, reasons=reasons)
+    return Coupling(
+        coupled=coupled if sizes else None, widths=widths, reasons=reasons, classes=tuple(classes)
+    )
 
 
 def _axis_of(chosen: Selection, name: str) -> int | None:

@@ -15,12 +15,18 @@ from espalier.measure import LayerKind
 from espalier.planning._checked import a_list, count, known, mapping, optional, required
 from espalier.planning._entry import Entry, Skipped
 from espalier.planning._ledger import Ledger
-from espalier.planning._part_file import check_room, part_dict, read_part
+from espalier.planning._part_file import (
+    check_room,
+    delivered_dict,
+    part_dict,
+    read_delivered,
+    read_part,
+)
 from espalier.sets import Coupled, Levels, Shared, parse
 from espalier.sets._naming import named
 
 VERSION = 2
-_SAME = ("espalier_plan", "parameters", "skipped", "between_activations", "notes")
+_SAME = ("espalier_plan", "parameters", "skipped", "between_activations", "notes", "delivered")
 _TOP = {1: (*_SAME, "shared", "coupled"), 2: (*_SAME, "parts", "levels")}
 """The keys by version: a plan of version 1 had one part at most."""
 _MAX_DIMENSIONS = 64
@@ -41,6 +47,8 @@ def to_dict(plan: Ledger) -> dict[str, Any]:
         data["levels"] = {name: levels.bits for name, levels in plan.levels.items()}
     if plan.between_activations:
         data["between_activations"] = plan.between_activations
+    if plan.delivered is not None:
+        data["delivered"] = delivered_dict(plan.delivered)
     if plan.notes:
         data["notes"] = list(plan.notes)
     if plan.skipped:
@@ -68,6 +76,7 @@ def fields_of(data: Mapping[str, Any]) -> dict[str, Any]:
         "skipped": tuple(_skipped(str(name), row) for name, row in skipped.items()),
         "between_activations": count(data.get("between_activations", 0), "between_activations"),
         "notes": tuple(str(note) for note in a_list(data.get("notes", []), "notes")),
+        "delivered": read_delivered(data.get("delivered")),
     }
 
 

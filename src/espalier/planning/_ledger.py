@@ -11,6 +11,22 @@ from espalier.sets import Coupled, Levels, Shared
 
 
 @dataclass(frozen=True, kw_only=True)
+class Delivered:
+    """What the compact model of a plan has, as its rehearsal left it: measured, not inferred.
+
+    Attributes:
+        macs: By parameter: multiply-accumulates for one sample; without those whose zeros stay in the
+            compact model.
+        between_activations: Of products without weights.
+        bytes: Of parameters and buffers, dense and compact.
+    """
+
+    macs: Mapping[str, int]
+    between_activations: int
+    bytes: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ledger:
     """Rows and parts; :class:`~espalier.planning.Plan` is one that also projects, and names its fields.
 
@@ -25,6 +41,7 @@ class Ledger:
     skipped: tuple[Skipped, ...] = ()
     between_activations: int = 0
     notes: tuple[str, ...] = ()
+    delivered: Delivered | None = None
 
     def __post_init__(self) -> None:
         if not self.entries:
@@ -76,10 +93,10 @@ class Ledger:
     @property
     def macs_left(self) -> int | None:
         """Multiply-accumulates left if every product with a pruned weight is skipped."""
-        dense = self.macs
-        if dense is None:
+        if self.macs is None:
             return None
-        return dense - sum((row.macs or 0) - (self.macs_of(row) or 0) for row in self._rows)
+        source = self if self.delivered is None else self.delivered
+        return source.between_activations + sum(self.macs_of(row) or 0 for row in self._rows)
 
     def left(self, row: Entry | Skipped) -> int:
         """How many weights of a parameter stay, what channels that go take along left out."""
@@ -93,6 +110,8 @@ class Ledger:
 
     def macs_of(self, row: Entry | Skipped) -> int | None:
         """Multiply-accumulates of the weights of a parameter that stay, one sample."""
+        if self.delivered is not None and row.name in self.delivered.macs:
+            return self.delivered.macs[row.name]
         return None if row.macs is None else row.macs * self.left(row) // max(1, row.numel)
 
     def counts(self) -> SparsityReport:

@@ -1,4 +1,4 @@
-"""Shared budgets and coupled units as data."""
+"""Shared budgets, coupled units, and what they leave of a compact model as data."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -6,6 +6,7 @@ from typing import Any
 
 from espalier.errors import CheckpointError, shown
 from espalier.planning._checked import a_list, count, counts, known, mapping, required
+from espalier.planning._ledger import Delivered
 from espalier.sets import Along, Coupled, Shared, parse
 from espalier.sets._along import STAYS
 from espalier.sets._naming import named
@@ -32,6 +33,31 @@ def read_part(row: object) -> Shared | Coupled:
     if len(row) != 1:
         raise CheckpointError(f"a part is {list(row)}; it must be one of shared, coupled")
     return read_shared(row["shared"]) if "shared" in row else read_coupled(row["coupled"])
+
+
+def delivered_dict(found: Delivered) -> dict[str, Any]:
+    """What the compact model has."""
+    return {
+        "macs": dict(found.macs),
+        "between_activations": found.between_activations,
+        "bytes": list(found.bytes),
+    }
+
+
+def read_delivered(row: object) -> Delivered | None:
+    """The inverse of :func:`delivered_dict`."""
+    if row is None:
+        return None
+    row = mapping(row, "delivered")
+    known(row, ("macs", "between_activations", "bytes"), "delivered")
+    macs = mapping(required(row, "macs", "delivered"), "delivered: macs")
+    before, after = counts(required(row, "bytes", "delivered"), 2, "delivered: bytes")
+    between = required(row, "between_activations", "delivered")
+    return Delivered(
+        macs={str(name): count(n, f"delivered: {name}") for name, n in macs.items()},
+        between_activations=count(between, "delivered: between_activations"),
+        bytes=(before, after),
+    )
 
 
 def _shared_dict(shared: Shared) -> dict[str, Any]:

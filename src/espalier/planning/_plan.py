@@ -33,7 +33,9 @@ class Plan(Ledger):
         levels: by parameter name, the values that its nonzeros may have; may be empty.
         skipped: the parameters left dense, and why.
         between_activations: MACs for one sample of products without weights (attention).
-        notes: what the measurement of MACs could not see, a sentence each.
+        notes: what the measurement of MACs could not see and what compaction cannot take out, a sentence
+            each.
+        delivered: what the compact model has, where compaction was rehearsed.
 
     Raises:
         BudgetError: no entries, or a part over a tensor that is no entry or is in another part.

@@ -16,10 +16,11 @@ Allocation = Callable[[Mapping[str, Layer], float], dict[str, Keep] | Shared]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One of three figures, how it is shared, and what widths are allowed."""
+    """The figures, how they are shared, and what widths are allowed."""
 
     density: float | None
     macs: float | int | None
+    bytes: float | int | None
     keep: Mapping[str, Keep | float] | None
     allocation: Allocation
     multiple: int
@@ -28,8 +29,17 @@ class Request:
 
 def macs_limit(macs: float | int, costs: LayerCosts) -> int:
     """A float in (0, 1] is a fraction of the dense MACs, anything else a number of them."""
-    is_fraction = isinstance(macs, float) and macs <= 1.0
-    return floor(macs * costs.total) if is_fraction else floor(macs)
+    return _limit(macs, costs.total)
+
+
+def bytes_limit(bytes: float | int, dense: int) -> int:
+    """A float in (0, 1] is a fraction of the dense bytes, anything else a number of them."""
+    return _limit(bytes, dense)
+
+
+def _limit(figure: float | int, dense: int) -> int:
+    is_fraction = isinstance(figure, float) and figure <= 1.0
+    return floor(figure * dense) if is_fraction else floor(figure)
 
 
 def one_figure(
@@ -38,20 +48,46 @@ def one_figure(
     compression: float | None,
     macs: float | int | None,
     keep: object,
+    bytes: float | int | None = None,
+    several: bool = False,
 ) -> float | None:
-    """The density, or ``None`` when the figure is one of MACs or of explicit keeps."""
+    """The density, or ``None`` when none is asked for.
+
+    Args:
+        density: As for :func:`espalier.plan`, like the others.
+        sparsity: Likewise.
+        compression: Likewise.
+        macs: Likewise.
+        keep: Likewise.
+        bytes: Likewise.
+        several: Whether a density, MACs and bytes may be asked for at once.
+    """
     given = {
         "density": density,
         "sparsity": sparsity,
         "compression": compression,
         "macs": macs,
+        "bytes": bytes,
         "keep": keep,
     }
     said = [name for name, value in given.items() if value is not None]
-    if len(said) != 1:
+    kinds = {name: name if name in ("macs", "bytes", "keep") else "density" for name in said}
+    together = several and len(set(kinds.values())) == len(said) and "keep" not in said
+    if len(said) != 1 and not (said and together):
         got = " and ".join(f"{name}=" for name in said) or "none"
+        also = "" if several else "; several at once are for coupled filters and channels"
         raise BudgetError(
-            f"got {got}; give exactly one of density=, sparsity=, compression=, macs=, keep="
+            f"got {got}; give exactly one of density=, sparsity=, compression=, macs=, bytes=, keep="
+            + (", or macs= and bytes= beside one of the first three" if several else also)
+        )
+    if bytes is not None and not several:
+        raise BudgetError(
+            "bytes= is a budget of coupled channels; give it with set=Filters() (or Channels, "
+            "FiltersAndColumns) and example_input="
+        )
+    if bytes is not None and not 0 < bytes < float("inf"):
+        raise BudgetError(
+            f"bytes={bytes}; give a fraction in (0, 1] as a float, or a number of bytes"
         )
     if density is not None and not 0.0 < density <= 1.0:
         raise BudgetError(f"density={density}; give a fraction in (0, 1]")

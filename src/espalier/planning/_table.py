@@ -44,6 +44,13 @@ def render(plan: Ledger) -> Table:
         ratio = f"{plan.macs / max(1, plan.macs_left):.2f}×"
         macs = f"{plan.macs_left / plan.macs:.4f}", _macs(plan.macs), _macs(plan.macs_left)
         table.add_row("MACs, one sample", "", ratio, "", *macs)
+    if plan.delivered is not None:
+        before, after = plan.delivered.bytes
+        share = f"{after / max(1, before):.4f}"
+        ratio = f"{before / max(1, after):.2f}×"
+        table.add_row(
+            "bytes of the compact model", "", ratio, f"{after:,} / {before:,}", share, "", ""
+        )
     return table
 
 

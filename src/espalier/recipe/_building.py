@@ -3,6 +3,8 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -13,8 +15,9 @@ from espalier import budgets, data, models, tasks
 from espalier._ground.example import one_tensor
 from espalier.errors import RecipeError
 from espalier.methods import Constrained, GradualFreezing, Method
+from espalier.metrics import diagonal
 from espalier.models import import_object
-from espalier.planning import Plan, plan
+from espalier.planning import Per, Plan, Ranking, plan
 from espalier.recipe._methods import make_method
 from espalier.recipe._own_task import make_own_task
 from espalier.recipe._recipe import Recipe, expanded
@@ -169,7 +172,7 @@ def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
             return found.plan
         return plan(
             model,
-            allocation=ALLOCATIONS[section.allocation],
+            allocation=_allocation(section, model, task),
             example_input=task.example_input,
             bits=section.bits,
             **wanted,
@@ -177,6 +180,18 @@ def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
         )
     finally:
         model.train(was_training)
+
+
+def _allocation(section: PlanSection, model: nn.Module, task: tasks.Task) -> Any:
+    ranking = section.ranking
+    if ranking is None:
+        return ALLOCATIONS[section.allocation]
+    metric = None
+    if ranking.metric is not None:
+        batches = islice(task.batches(0), ranking.batches)
+        losses = (partial(task.loss, batch=batch) for batch in batches)
+        metric = diagonal(ranking.metric.build(), model, losses)
+    return Ranking(per=Per(ranking.per), metric=metric)
 
 
 def _set_of(section: PlanSection) -> Any:

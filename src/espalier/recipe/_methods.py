@@ -125,6 +125,7 @@ SOLVERS = Sections("method", Solver, Method, Procedure, derive=_method, without=
 
 SolverChoice = Annotated[Named, Choice(SOLVERS)]
 SetChoice = Annotated[Named, Choice(SETS)]
+MetricChoice = Annotated[Named, Choice(METRICS)]
 OptimiserChoice = Annotated[Named, Choice(OPTIMISERS)]
 ScheduleChoice = Annotated[Named, Choice(SCHEDULES)]
 

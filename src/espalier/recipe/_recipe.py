@@ -84,12 +84,20 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _one_figure(self) -> "Recipe":
         given = sorted(self.plan.figures)
-        if len(given) != 1:
+        # Budgets of coupled channels go together; whether they are coupled, the plan says.
+        others = set(given) - {"macs", "bytes"}
+        together = len(others) <= 1 and others <= {"density", "sparsity", "compression"}
+        if len(given) != 1 and not (given and together):
             got = " and ".join(given) if given else "none"
             raise PydanticCustomError(
                 "figures",
-                "plan: give exactly one of density, sparsity, compression, macs, latency, keep; got {got}",
+                "plan: give exactly one of density, sparsity, compression, macs, bytes, latency, keep (or "
+                "macs and bytes beside one of the first three); got {got}",
                 {"got": got},
+            )
+        if self.plan.ranking is not None and self.plan.allocation != "global":
+            raise PydanticCustomError(
+                "figures", "plan: ranking says how allocation: global ranks; give that too", {}
             )
         return self
 

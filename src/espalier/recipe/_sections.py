@@ -12,6 +12,7 @@ from espalier.recipe._methods import (
     SCHEDULES,
     SETS,
     SOLVERS,
+    MetricChoice,
     OptimiserChoice,
     ScheduleChoice,
     SetChoice,
@@ -104,8 +105,23 @@ class DataSection(Section):
     """Evaluate on this many images only, the same of each class."""
 
 
+class RankingSection(Section):
+    """By what the units of all groups are ranked, and for what saving: with `allocation: global`."""
+
+    per: Literal["budget", "macs", "bytes", "seconds", "unit"] = "budget"
+    """What a unit's score is divided by: its share of the budgets, its macs, bytes or measured seconds, or one."""
+    metric: MetricChoice | None = None
+    """In which norm a unit's energy is meant, measured before the plan is made; by default the plain one, each
+    group's energies in parts of their mean."""
+    batches: Count = 16
+    """How many training batches the metric sees."""
+
+
 class PlanSection(Section):
-    """What may stay: exactly one of density, sparsity, compression, macs, latency, keep."""
+    """What may stay: exactly one of density, sparsity, compression, macs, bytes, latency, keep.
+
+    For coupled filters and channels macs and bytes also together, and beside one of the first three.
+    """
 
     density: Fraction | None = None
     """Fraction of the selected weights that stays, in (0, 1]."""
@@ -115,6 +131,9 @@ class PlanSection(Section):
     """Ratio of counts, before to after, ≥ 1."""
     macs: Annotated[float, Gt(0)] | None = None
     """Multiply-accumulates that stay: a count, or a fraction in (0, 1] of the dense ones."""
+    bytes: Annotated[float, Gt(0)] | None = None
+    """Bytes of the compact model's parameters and buffers: a count, or a fraction in (0, 1] of the dense ones;
+    for filters and channels."""
     latency: Annotated[float, Gt(0), Lt(1)] | None = None
     """Seconds per call that stay, a fraction of the dense ones: measured here, in eager PyTorch, on one
     image, with `training.threads`; for filters and channels."""
@@ -128,7 +147,9 @@ class PlanSection(Section):
     bits: Bits | dict[str, Bits] | None = None
     """What stays goes on 2^bits levels while it is pruned: for all planned weights, or by name or glob."""
     allocation: Literal["uniform", "erk", "global", "shared"] = "uniform"
-    """How one figure is shared out among the tensors."""
+    """How one figure is shared out among the tensors; coupled filters and channels take uniform or global."""
+    ranking: RankingSection | None = None
+    """What `allocation: global` ranks coupled units by."""
     include: list[str] | None = None
     """Globs of parameter names to prune; by default the weights of convolutions and linear layers."""
     exclude: list[str] = Field(default_factory=list)
@@ -140,8 +161,8 @@ class PlanSection(Section):
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Those of the six figures that were given."""
-        names = ("density", "sparsity", "compression", "macs", "latency", "keep")
+        """Those of the seven figures that were given."""
+        names = ("density", "sparsity", "compression", "macs", "bytes", "latency", "keep")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 

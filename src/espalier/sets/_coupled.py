@@ -93,10 +93,7 @@ class Coupled:
 
         Arguments and errors are those of :meth:`project`.
         """
-        energies = {
-            name: energy_of(name, weights[name], (metrics or {}).get(name), along)
-            for name, along in self.members.items()
-        }
+        energies = self._energies(weights, metrics)
         chosen = self._choose(self._by_unit(energies))
         columns: dict[str, Tensor] = {}
         if self.columns:
@@ -106,6 +103,13 @@ class Coupled:
             & columns_of(columns.get(name), weights[name].shape)
             for name, along in self.members.items()
         }
+
+    def energies(self, weights: Weights, metrics: Weights | None = None) -> Tensor:
+        """The energy of every unit over all its tensors, float64, shape (all units,).
+
+        Arguments and errors are those of :meth:`project`.
+        """
+        return self._by_unit(self._energies(weights, metrics))
 
     def project(self, weights: Weights, metrics: Weights | None = None) -> dict[str, Tensor]:
         """The nearest point: unchanged on the support, zero elsewhere.
@@ -213,6 +217,12 @@ class Coupled:
     @cached_property
     def _group_of(self) -> tuple[int, ...]:
         return tuple(g for g, size in enumerate(self.sizes) for _ in range(size))
+
+    def _energies(self, weights: Weights, metrics: Weights | None) -> dict[str, Tensor]:
+        return {
+            name: energy_of(name, weights[name], (metrics or {}).get(name), along)
+            for name, along in self.members.items()
+        }
 
     def _all(self) -> list[tuple[str, Along]]:
         names = dict.fromkeys([*self.members, *self.implied])

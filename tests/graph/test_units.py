@@ -253,23 +253,101 @@ CASES = {
         ),
         [f"b.weight[0]:{i} -> c.weight[1]:{i}" for i in range(3)],
     ),
-    "layer norm is frozen": (
+    "layer norm": (
         Net(
             lambda n, x: n.b(n.n(n.a(x.mean((2, 3))))),
-            a=nn.Linear(3, 2),
-            n=nn.LayerNorm(2),
-            b=nn.Linear(2, 4),
+            a=nn.Linear(3, 4),
+            n=nn.LayerNorm(4),
+            b=nn.Linear(4, 4),
+        ),
+        [
+            f"a.weight[0]:{i} a.bias[0]:{i} n.weight[0]:{i} n.bias[0]:{i} -> b.weight[1]:{i}"
+            for i in range(4)
+        ],
+    ),
+    "layer norm outside a module is frozen": (
+        Net(
+            lambda n, x: n.b(F.layer_norm(n.a(x.mean((2, 3))), (4,))),
+            a=nn.Linear(3, 4),
+            b=nn.Linear(4, 4),
         ),
         [],
     ),
-    "rms norm is frozen": (
+    "layer norm over two axes is frozen": (
         Net(
-            lambda n, x: n.b(n.n(n.a(x.mean((2, 3))))),
-            a=nn.Linear(3, 2),
-            n=nn.RMSNorm(2),
-            b=nn.Linear(2, 4),
+            lambda n, x: n.b(n.n(n.a(x.flatten(2).mT))),
+            a=nn.Linear(3, 4),
+            n=nn.LayerNorm((64, 4)),
+            b=nn.Linear(4, 4),
         ),
         [],
+    ),
+    "rms norm": (
+        Net(
+            lambda n, x: n.b(n.n(n.a(x.mean((2, 3))))),
+            a=nn.Linear(3, 4, bias=False),
+            n=nn.RMSNorm(4),
+            b=nn.Linear(4, 4),
+        ),
+        [f"a.weight[0]:{i} n.weight[0]:{i} -> b.weight[1]:{i}" for i in range(4)],
+    ),
+    "group norm in one group": (
+        Net(lambda n, x: n.b(n.n(n.a(x))), a=conv(3, 4), n=nn.GroupNorm(1, 4), b=conv(4, 4)),
+        [f"a.weight[0]:{i} n.weight[0]:{i} n.bias[0]:{i} -> b.weight[1]:{i}" for i in range(4)],
+    ),
+    "windows as columns": (
+        Net(
+            lambda n, x: F.unfold(n.a(x), 3).mT @ n.b,
+            a=conv(3, 2),
+            b=nn.Parameter(torch.rand(18, 4)),
+        ),
+        [f"a.weight[0]:{i} -> b[0]:{','.join(str(9 * i + j) for j in range(9))}" for i in range(2)],
+    ),
+    "columns as windows": (
+        Net(
+            lambda n, x: n.b(F.fold(n.a(x).flatten(2), 16, 2, stride=2)),
+            a=conv(3, 8),
+            b=conv(2, 4),
+        ),
+        [
+            f"a.weight[0]:{','.join(str(4 * i + j) for j in range(4))} -> b.weight[1]:{i}"
+            for i in range(2)
+        ],
+    ),
+    "weight norm": (
+        Net(
+            lambda n, x: n.b(n.a(x)),
+            a=nn.utils.parametrizations.weight_norm(conv(3, 2)),
+            b=conv(2, 4),
+        ),
+        [f"a.parametrizations.weight.original0[0]:{i} -> b.weight[1]:{i}" for i in range(2)],
+    ),
+    "the dtype of another tensor": (
+        Net(lambda n, x: n.b(n.a(x).type_as(n.c(x))), a=conv(3, 2), b=conv(2, 4), c=conv(3, 2)),
+        [f"a.weight[0]:{i} -> b.weight[1]:{i}" for i in range(2)]
+        + [f"c.weight[0]:{i} ->" for i in range(2)],
+    ),
+    "a product by another name": (
+        Net(
+            lambda n, x: n.b(torch.multiply(n.a(x), n.c(x))),
+            a=conv(3, 2),
+            b=conv(2, 4),
+            c=conv(3, 2),
+        ),
+        [f"a.weight[0]:{i} c.weight[0]:{i} -> b.weight[1]:{i}" for i in range(2)],
+    ),
+    "experts": (
+        Net(
+            lambda n, x: F.grouped_mm(
+                F.grouped_mm(x[:, 0].flatten(0, 1).bfloat16(), n.a, offs=n.ends).relu(),
+                n.b,
+                offs=n.ends,
+            ),
+            a=nn.Parameter(torch.rand(2, 8, 8).bfloat16()),
+            b=nn.Parameter(torch.rand(2, 8, 8).bfloat16()),
+            ends=nn.Parameter(torch.tensor([6, 16], dtype=torch.int32), requires_grad=False),
+        ),
+        [f"a[2]:{i} -> b[1]:{i}" for i in range(8)],
     ),
     "softmax over channels is frozen": (
         Net(lambda n, x: n.b(n.a(x).softmax(1)), a=conv(3, 2), b=conv(2, 4)),
@@ -414,22 +492,24 @@ def test_a_frozen_class_is_given_one_reason_by_one_operation():
     assert "statistics run over the channel" in frozen[0]
 
 
-def test_heads_of_pytorchs_own_attention_are_frozen_with_the_reason():
+@pytest.mark.parametrize("zeros", [False, True])
+def test_heads_of_pytorchs_own_attention_go_unless_it_has_keys_of_its_own(zeros):
     class Encoder(nn.Module):
         def __init__(self):
             super().__init__()
             self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
-            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True, add_zero_attn=zeros)
 
         def forward(self, x):
             x = self.a(x)
             return self.b(self.attention(x, x, x, need_weights=False)[0])
 
     graph = channel_graph(Encoder(), torch.zeros(2, 5, 3))
-    assert not graph.may_go("attention.in_proj_weight").any()
+    assert graph.may_go("attention.in_proj_weight").all() != zeros
+    assert graph.may_go("attention.in_proj_weight", 1).all() != zeros
     assert graph.may_go("attention.out_proj.weight").all()
     reasons = {r for g in graph.groups for r in g.frozen}
-    assert any("as wide inside as outside" in r for r in reasons)
+    assert any("of its own among its keys" in r for r in reasons) == zeros
     assert not graph.unknown
 
 
@@ -449,6 +529,30 @@ class Attention(nn.Module):
         else:
             y = (q @ k.transpose(-2, -1) * 0.5).softmax(-1) @ v
         return self.proj(y.transpose(1, 2).flatten(2))
+
+
+class Grouped(nn.Module):
+    """Four heads of queries, two of keys and values."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(3, n, bias=False) for n in (8, 4, 4))
+        self.proj = nn.Linear(8, 5, bias=False)
+
+    def forward(self, x):
+        q, k, v = (
+            part(x).unflatten(-1, (-1, 2)).transpose(1, 2) for part in (self.q, self.k, self.v)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+        return self.proj(y.transpose(1, 2).flatten(2))
+
+
+def test_grouped_queries_go_with_the_head_of_keys_and_values_they_read():
+    graph = channel_graph(Grouped(), torch.zeros(2, 6, 3))
+    assert units(graph) == expect(
+        "q.weight[0]:0,1,2,3 k.weight[0]:0,1 v.weight[0]:0,1 -> proj.weight[1]:0,1,2,3",
+        "q.weight[0]:4,5,6,7 k.weight[0]:2,3 v.weight[0]:2,3 -> proj.weight[1]:4,5,6,7",
+    )
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -570,7 +674,7 @@ def test_what_cannot_be_exported_is_refused_with_the_cause():
 
 def test_the_table_names_groups_and_reasons():
     out = io.StringIO()
-    graph = channel_graph(CASES["layer norm is frozen"][0], IMAGE)
+    graph = channel_graph(CASES["layer norm outside a module is frozen"][0], IMAGE)
     Console(width=200, file=out).print(graph.table())
     text = out.getvalue()
     assert "a.weight[0]" in text

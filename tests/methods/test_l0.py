@@ -101,7 +101,7 @@ def shared_plan(model):
 
 
 def shared_filters_plan(model):
-    return esp.plan(model, density=0.3, allocation=shared, set=Filters())
+    return esp.plan(model, density=0.3, allocation=shared, set=Filters(), include=["*"])
 
 
 def filters_plan(model):

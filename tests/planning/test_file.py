@@ -46,7 +46,7 @@ _IMAGE = torch.zeros(1, 1, 28, 28)
 _PLANS = {
     "macs": lambda: _lenet(density=0.1, example_input=_IMAGE),
     "several sets": lambda: _lenet(density=0.5, set={"c*": Filters(), "fc1*": NOfM(2, 4)}),
-    "pairs": lambda: _lenet(density=0.25, set=FiltersAndColumns()),
+    "pairs": lambda: _lenet(density=0.25, set=FiltersAndColumns(), include=["*"]),
     "shared": lambda: _lenet(macs=0.5, allocation=budgets.shared, example_input=_IMAGE),
     "tied": _tied,
     "attention": _attention,

@@ -24,6 +24,7 @@ _CONTENT = {
     *("weights_sha256", "tied", "edits", "plan", "metrics"),
     *("proof", "change", "before", "after", "provenance"),
 }
+_MOST_CHANNELS = 1 << 24
 _PATH = re.compile(r"(?!__)[A-Za-z0-9_-]+(\.(?!__)[A-Za-z0-9_-]+)*", re.ASCII)
 _ATTRIBUTE = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
@@ -132,7 +133,9 @@ def _dump(data: object) -> str:
 
 
 def _edits(data: object) -> Edits:
-    data = _record(data, {"slices", "attributes", "columns"}, "edits")
+    # Files from before norms could count on and branches go have no such lists.
+    data = {"norms": [], "branches": [], **_mapping(data, "edits")}
+    data = _record(data, {"slices", "attributes", "columns", "norms", "branches"}, "edits")
     seen = set()
     for row in _list(data["slices"], "edits: slices"):
         row = _record(row, {"name", "axis", "size", "keep"}, "a slice")
@@ -152,8 +155,11 @@ def _edits(data: object) -> Edits:
         # alone.
         if (path and not _PATH.fullmatch(path)) or not _ATTRIBUTE.fullmatch(name):
             raise CheckpointError(f"{path!r}, {name!r}: not a plain path of a module's attribute")
-        before, after = (count(row[key], f"{path}.{name}: {key}") for key in ("before", "after"))
-        if not 1 <= after <= before:
+        before, after = (_numbers(row[key], f"{path}.{name}: {key}") for key in ("before", "after"))
+        pairs = list(zip(before, after, strict=False))
+        if len(before) != len(after) or any(
+            not (new == old or 1 <= new <= old) for old, new in pairs
+        ):
             raise CheckpointError(f"{path}.{name}: cannot go from {before} to {after}")
     for row in _list(data["columns"], "edits: columns"):
         row = _record(row, {"name", "shape", "keep"}, "a column edit")
@@ -162,7 +168,35 @@ def _edits(data: object) -> Edits:
         keep = _list(row["keep"], f"{name!r}: keep")
         if len(shape) != 3 or any(type(index) is not int for index in keep):
             raise CheckpointError(f"{name!r}: columns are integers within three sizes")
+    for row in _list(data["norms"], "edits: norms"):
+        row = _record(row, {"module", "axis", "size", "eps"}, "a norm edit")
+        path = plain_name(row["module"], "a norm edit's module")
+        eps = row["eps"] and plain_name(row["eps"], f"{path!r}: an attribute's name")
+        if (path and not _PATH.fullmatch(path)) or (eps and not _ATTRIBUTE.fullmatch(eps)):
+            raise CheckpointError(f"{path!r}, {eps!r}: not a plain path of a norm's attribute")
+        axis, size = count(row["axis"], f"{path!r}: axis"), count(row["size"], f"{path!r}: size")
+        if not 0 < axis < 8 or not 0 < size <= _MOST_CHANNELS:
+            raise CheckpointError(f"{path!r}: no norm counts axis {axis} of {size} channels")
+    for row in _list(data["branches"], "edits: branches"):
+        row = _record(row, {"module", "shape", "nones"}, "a branch edit")
+        path = plain_name(row["module"], "a branch edit's module")
+        shape = [count(n, f"{path!r}: shape") for n in _list(row["shape"], f"{path!r}: shape")]
+        nones = row["nones"]
+        if not _PATH.fullmatch(path) or type(nones) is not int or not -1 <= nones < 16:
+            raise CheckpointError(f"{path!r}: not a plain path of a module and what it puts out")
+        alone = 0 < len(shape) < 9 and sorted(shape)[:-1] == [1] * (len(shape) - 1)
+        if not alone or not 0 < max(shape) <= _MOST_CHANNELS:
+            raise CheckpointError(f"{path!r}: a constant has one axis of channels")
     return Edits.from_data(data)
+
+
+def _numbers(data: object, where: str) -> list[int]:
+    """A size, or several, of which those that stay may be any (-1 in a shape)."""
+    if not isinstance(data, list):
+        return [count(data, where)]
+    if any(type(one) is not int for one in data):
+        raise CheckpointError(f"{where} must be integers")
+    return data
 
 
 def _plan(data: object) -> Plan:
@@ -175,7 +209,8 @@ def _plan(data: object) -> Plan:
 
 
 def _proof(data: object, where: str) -> Proof:
-    data = _record(data, set(Proof.__dataclass_fields__), where)
+    added = {"other_sizes": 0, "doubled": False}
+    data = _record({**added, **_mapping(data, where)}, set(Proof.__dataclass_fields__), where)
     return Proof(
         difference=_number(data["difference"], f"{where}: difference"),
         scale=_number(data["scale"], f"{where}: scale"),
@@ -183,6 +218,8 @@ def _proof(data: object, where: str) -> Proof:
         random_batches=count(data["random_batches"], f"{where}: random_batches"),
         real_batches=count(data["real_batches"], f"{where}: real_batches"),
         mismatch=_string(data["mismatch"], f"{where}: mismatch"),
+        other_sizes=count(data["other_sizes"], f"{where}: other_sizes"),
+        doubled=data["doubled"] is True,
     )
 
 

@@ -12,6 +12,8 @@ from espalier.artifact._container import KEY, read_header, read_tensors, refusin
 from espalier.artifact._document import Artifact, from_text
 from espalier.artifact._tensors import fill_, held
 from espalier.compaction import ColumnEdit, Edits, apply_edits
+from espalier.compaction._counting import unscaled
+from espalier.compaction._edits import FORWARD
 from espalier.compaction._gathered import scattered
 from espalier.errors import CheckpointError, RequestError
 
@@ -55,7 +57,8 @@ def expand(path: str | os.PathLike[str], make_model: Constructor) -> nn.Module:
         make_model: The original constructor.
 
     Raises:
-        CheckpointError, RequestError: As :func:`load`.
+        CheckpointError, RequestError: As :func:`load`; or a branch was removed that puts out a
+            constant other than zero.
     """
     path = Path(path)
     artifact, tensors = _read(path)
@@ -74,6 +77,20 @@ def expand(path: str | os.PathLike[str], make_model: Constructor) -> nn.Module:
     values = {name: tensor.detach() for name, tensor in held(small).items()}
     for column in artifact.edits.columns:
         values[column.name] = _wide(values[column.name], column)
+    for branch in artifact.edits.branches:
+        if values[f"{branch.module}.constant"].any():
+            raise CheckpointError(
+                f"{branch.module}: removed, and what is left of it is a constant that no zeros "
+                "stand for; load() the compact model"
+            )
+        for name, tensor in held(dense).items():
+            if name.startswith(f"{branch.module}."):
+                values[name] = torch.zeros_like(tensor)
+                cuts.pop(id(tensor), None)
+    for norm in artifact.edits.norms:
+        if norm.eps:
+            gamma = f"{norm.module}.weight".removeprefix(".")
+            values[gamma] = unscaled(values[gamma], norm)
     for name, target in held(dense).items():
         if id(target) not in done:
             target.data = _scattered(values[name], target.shape, cuts.get(id(target), {}))
@@ -135,14 +152,23 @@ def _filled(
 
 
 def _check_attributes(model: nn.Module, edits: Edits) -> None:
-    """Attribute edits name a module's own integers, nothing that merely answers to the name."""
+    """Attribute edits name a module's own numbers, nothing that merely answers to the name."""
     modules = dict(model.named_modules(remove_duplicate=False))
     for edit in edits.attributes:
         module = modules.get(edit.module)
-        if module is None or type(vars(module).get(edit.name)) is not int:
+        if module is not None and edit.name == FORWARD:  # its literals, which are looked for there
+            continue
+        value = None if module is None else vars(module).get(edit.name)
+        several = value if isinstance(value, tuple | list) else (value,)
+        if not all(type(one) is int for one in several):
             raise CheckpointError(
                 f"{edit.module}.{edit.name}: the model has no such number to edit"
             )
+    for norm in edits.norms:
+        module = modules.get(norm.module)
+        vectors = [] if module is None else [*module.parameters(), *module.buffers()]
+        if module is None or any(max(v.shape, default=1) not in (1, norm.size) for v in vectors):
+            raise CheckpointError(f"{norm.module}: the model has no norm of {norm.size} channels")
 
 
 def _scattered(value: Tensor, shape: torch.Size, cuts: dict[int, tuple[int, ...]]) -> Tensor:

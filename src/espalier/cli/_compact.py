@@ -160,7 +160,7 @@ def _changed(found: "Compact", model: "nn.Module") -> dict[str, tuple[list[int],
     return {
         name: (list(was.shape), list(small[name].shape))
         for name, was in model.named_parameters()
-        if was.dim() > 1 and was.shape != small[name].shape
+        if was.dim() > 1 and name in small and was.shape != small[name].shape
     }
 
 
@@ -197,9 +197,9 @@ def _plain(found: "Compact", model: "nn.Module") -> dict[str, Any]:
 
 
 def _widths(found: "Compact", model: "nn.Module") -> dict[str, dict[str, int]]:
-    """Outputs of every convolution and linear layer, by the name of its weight."""
+    """Outputs of every convolution and linear layer, by its weight's name; 0 where it is gone."""
     before, after = _outputs(model), _outputs(found.model)
-    return {name: {"before": width, "after": after[name]} for name, width in before.items()}
+    return {name: {"before": width, "after": after.get(name, 0)} for name, width in before.items()}
 
 
 def _outputs(model: "nn.Module") -> dict[str, int]:

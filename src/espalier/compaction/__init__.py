@@ -5,13 +5,16 @@ copy (:mod:`~espalier.compaction._remove`) and compares the two (:mod:`~espalier
 :func:`purify` makes more removable beforehand: weak columns, channels and filters, under a guard.
 """
 
+from espalier.compaction._branches import Constant as Constant
 from espalier.compaction._compact import Compact as Compact
 from espalier.compaction._compact import Size as Size
 from espalier.compaction._compact import compact as compact
 from espalier.compaction._dead import remove_unused_paths as remove_unused_paths
 from espalier.compaction._edits import AttributeEdit as AttributeEdit
+from espalier.compaction._edits import BranchEdit as BranchEdit
 from espalier.compaction._edits import ColumnEdit as ColumnEdit
 from espalier.compaction._edits import Edits as Edits
+from espalier.compaction._edits import NormEdit as NormEdit
 from espalier.compaction._edits import SliceEdit as SliceEdit
 from espalier.compaction._proof import Proof as Proof
 from espalier.compaction._proof import compare as compare

@@ -77,7 +77,10 @@ def plain_convolutions(model: nn.Module) -> list[tuple[str, nn.Conv2d]]:
     return [
         (f"{path}.weight" if path else "weight", module)
         for path, module in model.named_modules()
-        if isinstance(module, nn.Conv2d) and pads_zeros(module) and uses[id(module.weight)] == 1
+        # One that computes its weight (weight_norm) has none of its own.
+        if isinstance(module, nn.Conv2d)
+        and pads_zeros(module)
+        and uses.get(id(module._parameters.get("weight"))) == 1
     ]
 
 

@@ -4,17 +4,21 @@ import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import nn
 
 from espalier._ground.example import Example
+from espalier._ground.wrapping import plain, unwrapped
+from espalier.compaction._branches import remove_, still_branches
 from espalier.compaction._columns import crops
 from espalier.compaction._dead import find_dead, fold_, folds, zero_but_frozen
 from espalier.compaction._edits import Edits
 from espalier.compaction._gathered import columns_to_gather
 from espalier.compaction._literals import failing_module
-from espalier.compaction._proof import Proof, compare
+from espalier.compaction._proof import Proof, measured, proved
 from espalier.compaction._remove import apply_edits
 from espalier.compaction._settle import Prepare, Prove, Settled, settle
+from espalier.compaction._trials import drawn
 from espalier.errors import RequestError
 from espalier.graph._groups import ChannelGraph
 from espalier.graph._labels import Ids
@@ -95,7 +99,8 @@ def compact(
     operation pads no zeros.
 
     Args:
-        model: Hard-pruned. Any device. Not modified.
+        model: Hard-pruned. Any device. Not modified. Wrappers are left off; weights that it computes
+            (``nn.utils.prune``, ``weight_norm``, ``parametrize``) become ordinary ones.
         example_input: A tensor, a tuple of positional arguments, or a mapping of named ones.
         batches: Real batches for the proof, in the same form.
         multiple: Widths stay divisible by it (unless they were not before and nothing goes).
@@ -125,15 +130,28 @@ def compact(
     """
     if not 0 <= gather <= 1:
         raise RequestError(f"gather={gather}; give a fraction, 0 to 1")
+    given, model = unwrapped(model), plain(model)
     graph = channel_graph(model, example_input) if graph is None else graph
+    _check_names(graph, model)
     # A list, since an iterator would be used up by the first of several proofs.
     real = list(batches or ())
+    trials = drawn(given, example_input)
+    # A model that draws at random differs from itself: its proof would fail for that alone, or
+    # hold by luck.
+    once = replace(trials, calls=trials.calls[:2], other_sizes=0, trains=False)
+    itself = proved(given, model, once, tolerance=tolerance)
+    if not itself.holds:
+        raise RequestError(
+            f"the model does not compute the same twice in evaluation mode ({itself}); "
+            "nothing can be proved about it"
+        )
     masked, change = model, None
     dead = find_dead(graph, model)
     if zero_constants and dead.constant.size:
         masked = copy.deepcopy(model)
         graph.zero_(masked, dead.constant.tolist(), consumers=False)
-        change = compare(model, masked, example_input, real, tolerance=tolerance)
+        change = measured(model, masked, trials, real, tolerance=tolerance)
+        trials = drawn(masked, example_input)
         # The constants are zero now, so more is dead; and the proof is against the model so
         # changed.
         dead = find_dead(graph, masked)
@@ -147,16 +165,8 @@ def compact(
         return dense
 
     def prove(small: nn.Module) -> Proof:
-        return compare(masked, small, example_input, real, tolerance=tolerance)
+        return proved(masked, small, trials, real, tolerance=tolerance)
 
-    # A model that draws at random differs from itself: its proof would fail for that alone, or
-    # hold by luck.
-    itself = compare(masked, masked, example_input, tolerance=tolerance, random_batches=1)
-    if not itself.holds:
-        raise RequestError(
-            f"the model does not compute the same twice in evaluation mode ({itself}); "
-            "nothing can be proved about it"
-        )
     found = settle(
         graph, dead.classes, prepare, prove, example_input, multiple=multiple, minimum=minimum
     )
@@ -175,6 +185,18 @@ def compact(
     )
 
 
+def _check_names(graph: ChannelGraph, model: nn.Module) -> None:
+    held = {
+        name
+        for name, _ in (*model.named_parameters(remove_duplicate=False), *model.named_buffers())
+    }
+    for name, _ in graph.classes:
+        if name not in held:
+            raise RequestError(
+                f"the graph is of another model: this one has no {name}; leave graph= out"
+            )
+
+
 def _laid_out(
     found: Settled, gather: float, prepare: Prepare, prove: Prove, example: Example
 ) -> Settled:
@@ -183,7 +205,25 @@ def _laid_out(
     slices = (*found.edits.slices, *crops(found.model))
     found = _edited(found, replace(found.edits, slices=slices), prepare, prove, example)
     columns = columns_to_gather(found.model, gather)
-    return _edited(found, replace(found.edits, columns=columns), prepare, prove, example)
+    found = _edited(found, replace(found.edits, columns=columns), prepare, prove, example)
+    return _without_branches(found, prove, example)
+
+
+def _without_branches(found: Settled, prove: Prove, example: Example) -> Settled:
+    """Modules that always put out the same replaced by that: all of them, else each that may."""
+    still = still_branches(found.model, example)
+    for some in [still, *([one] for one in still)] if len(still) > 1 else [still]:
+        left = [one for one in some if one[0] not in found.edits.branches]
+        if not left:
+            continue
+        small = copy.deepcopy(found.model)
+        for edit, constant in left:
+            remove_(small, edit, torch.from_numpy(constant))
+        if failing_module(small, example) is None and (proof := prove(small)).holds:
+            branches = (*found.edits.branches, *(edit for edit, _ in left))
+            edits = replace(found.edits, branches=branches)
+            found = replace(found, model=small, edits=edits, proof=proof)
+    return found
 
 
 def _edited(

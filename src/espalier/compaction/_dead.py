@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from espalier._ground.example import Example
 from espalier._ground.modes import evaluating
+from espalier._ground.wrapping import plain
 from espalier.graph._context import Read
 from espalier.graph._groups import ChannelGraph
 from espalier.graph._interpreter import walk
@@ -74,7 +75,8 @@ def find_dead(graph: ChannelGraph, model: nn.Module) -> Dead:
     }
     inputs = tuple(t for t in pytree.tree_leaves(graph.inputs) if isinstance(t, Tensor))
     with evaluating(model), torch.no_grad():
-        found = walk(graph.program, tensors, inputs)
+        axes = {norm.module: norm.axis for norm in graph.norms}
+        found = walk(graph.program, tensors, inputs, axes)
     # This walk has numbered its labels anew. What both walks name alike is (tensor, axis), and
     # over that every label gets the class it has in the graph.
     roots = found.context.labels.roots()
@@ -204,6 +206,7 @@ def remove_unused_paths(
         >>> remove_unused_paths(net, torch.zeros(1, 2))[0].weight.count_nonzero(dim=1).tolist()
         [2, 0, 0]
     """
+    model = plain(model)
     graph = channel_graph(model, example_input) if graph is None else graph
     found = copy.deepcopy(model)
     remove_unused_paths_(found, graph)

@@ -1,7 +1,7 @@
 """What was taken out, as data: parameter name, axis, kept indices."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -30,21 +30,27 @@ class SliceEdit:
     keep: tuple[int, ...]
 
 
+Number = int | tuple[int, ...]
+FORWARD = "forward"
+"""The attribute whose numbers are the literals in its code."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AttributeEdit:
-    """A size that a module holds as a number, changed with its parameters.
+    """Sizes that a module holds as numbers, changed with its parameters.
 
     Attributes:
         module: Path of the module.
-        name: The attribute, an ``int``.
-        before: Its value before.
+        name: The attribute: an ``int``, a tuple or list of them, or ``forward``, some of whose literals
+            are meant.
+        before: Its value before; the literals.
         after: Its value after.
     """
 
     module: str
     name: str
-    before: int
-    after: int
+    before: Number
+    after: Number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +69,38 @@ class ColumnEdit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NormEdit:
+    """A norm over channels goes on counting those that are gone.
+
+    Attributes:
+        module: Path of the module.
+        axis: The axis of the channels in its input, from the front.
+        size: How many it counts.
+        eps: Of an RMSNorm: the attribute that holds ε, rescaled with γ. Else empty: zeros are padded.
+    """
+
+    module: str
+    axis: int
+    size: int
+    eps: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchEdit:
+    """A module that always puts out the same is replaced by that.
+
+    Attributes:
+        module: Path of the module.
+        shape: Of the constant: 1 on every axis but that of the channels.
+        nones: So many None follow it in a tuple; -1: it is the output itself.
+    """
+
+    module: str
+    shape: tuple[int, ...]
+    nones: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Edits:
     """Everything that turns the dense architecture into the compact one.
 
@@ -75,6 +113,8 @@ class Edits:
     slices: tuple[SliceEdit, ...] = ()
     attributes: tuple[AttributeEdit, ...] = ()
     columns: tuple[ColumnEdit, ...] = ()
+    norms: tuple[NormEdit, ...] = ()
+    branches: tuple[BranchEdit, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
         """As what JSON can hold."""
@@ -84,11 +124,21 @@ class Edits:
                 for e in self.slices
             ],
             "attributes": [
-                {"module": e.module, "name": e.name, "before": e.before, "after": e.after}
+                {
+                    "module": e.module,
+                    "name": e.name,
+                    "before": e.before if isinstance(e.before, int) else list(e.before),
+                    "after": e.after if isinstance(e.after, int) else list(e.after),
+                }
                 for e in self.attributes
             ],
             "columns": [
                 {"name": e.name, "shape": list(e.shape), "keep": list(e.keep)} for e in self.columns
+            ],
+            "norms": [asdict(e) for e in self.norms],
+            "branches": [
+                {"module": e.module, "shape": list(e.shape), "nones": e.nones}
+                for e in self.branches
             ],
         }
 
@@ -113,8 +163,8 @@ class Edits:
                 AttributeEdit(
                     module=str(e["module"]),
                     name=str(e["name"]),
-                    before=int(e["before"]),
-                    after=int(e["after"]),
+                    before=_number(e["before"]),
+                    after=_number(e["after"]),
                 )
                 for e in data["attributes"]
             )
@@ -126,13 +176,40 @@ class Edits:
                 )
                 for e in data["columns"]
             )
+            norms = tuple(
+                NormEdit(
+                    module=str(e["module"]),
+                    axis=int(e["axis"]),
+                    size=int(e["size"]),
+                    eps=str(e["eps"]),
+                )
+                for e in data.get("norms", ())
+            )
+            branches = tuple(
+                BranchEdit(
+                    module=str(e["module"]),
+                    shape=tuple(int(n) for n in e["shape"]),
+                    nones=int(e["nones"]),
+                )
+                for e in data.get("branches", ())
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(f"these are not edits: {error!r}") from error
         for edit in slices:
             _check(edit.name, f"indices of axis {edit.axis}", edit.keep, edit.size)
         for column in columns:
             _check(column.name, "columns", column.keep, prod(column.shape))
-        return cls(slices=slices, attributes=attributes, columns=columns)
+        return cls(
+            slices=slices,
+            attributes=attributes,
+            columns=columns,
+            norms=norms,
+            branches=branches,
+        )
+
+
+def _number(given: Any) -> Number:
+    return tuple(int(v) for v in given) if isinstance(given, list | tuple) else int(given)
 
 
 def _three(sizes: Sequence[Any]) -> tuple[int, int, int]:

@@ -6,22 +6,70 @@ pass through sizes, not whether those were literals; running the smaller model s
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import nn
 
 from espalier._ground.example import Example, arguments
-from espalier._ground.modes import evaluating
-from espalier.compaction._edits import AttributeEdit
+from espalier._ground.modes import undisturbed
+from espalier.compaction._code import literals
+from espalier.compaction._edits import FORWARD, AttributeEdit, Number
+from espalier.compaction._trials import brief
 from espalier.graph._groups import ChannelGraph, Place
 from espalier.graph._labels import Ids
 
 # A number is edited only if its name says that it is a width: a kernel of 8 beside 8 heads is not.
-_SIZE = re.compile(r"head|dim|chan|width|size|feat|embed|hidden|inner|group|plane|filter|^n[fx]$")
+_SIZE = re.compile(
+    r"head|dim|chan|width|size|feat|embed|hidden|inner|group|plane|filter|split|chunk|section|shape"
+    r"|^n[fx]$|^[cd](_|$)"
+)
 _PADDED = re.compile(r"pad|before|after|front|back|left|right|lead|trail")
 _OTHER = re.compile(r"kernel|stride|pad|dilat|window|shift|patch|drop|max|min|batch|input_res|grid")
+# Their numbers follow their weights (:func:`~espalier.compaction._remove.apply_edits`).
+_FOLLOWING = (
+    nn.modules.conv._ConvNd,
+    nn.Linear,
+    nn.Embedding,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.RNNBase,
+    nn.MultiheadAttention,
+)
+
+Change = tuple[str, int, int]
+"""Path of a module, a size it holds, and what that becomes."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidates:
+    """The attributes that may hold sizes which change.
+
+    Attributes:
+        model: The dense module.
+        names: Where, from what, to what -> the attributes of that value.
+        owners: Node of a place -> the module whose attributes may hold its sizes.
+    """
+
+    model: nn.Module
+    names: Mapping[Change, Sequence[str]]
+    owners: Mapping[str, str]
+
+    def kind(self, place: Place) -> type:
+        """The type of the module that is to be edited for a place."""
+        return type(self.model.get_submodule(self.owners[place.node]))
+
+    def choices(self, kind: type) -> int:
+        """How many tries :func:`attribute_edits` has for modules of a type."""
+        of_kind = (
+            len(names)
+            for (path, _, _), names in self.names.items()
+            if type(self.model.get_submodule(path)) is kind
+        )
+        most = max(of_kind, default=0)
+        return most + 1 if most > 1 else most
 
 
 def changed_places(graph: ChannelGraph, gone: Ids) -> list[Place]:
@@ -30,69 +78,98 @@ def changed_places(graph: ChannelGraph, gone: Ids) -> list[Place]:
 
 
 def attribute_edits(
-    model: nn.Module, places: Iterable[Place], gone: Ids, tries: Mapping[type, int]
+    model: nn.Module, held: Candidates, tries: Mapping[type, int]
 ) -> tuple[AttributeEdit, ...]:
-    """Integer attributes of the modules at ``places`` that equal an axis's old size.
+    """The attributes to change, and to what.
 
-    Only attributes named like a width or a number of heads, and only where the old size has a
-    single new one. Where several attributes have that size (8 heads of width 8), all are changed
-    at the first try, and each alone at the next ones. Numbers of channels padded before and after
-    an axis are told apart by the order in which the module holds them. The proof decides whether
-    they were the right ones.
+    Only attributes named like a width or a number of heads, integers or tuples and lists of them, and
+    only where the old size has a single new one. Where several attributes have that size (8 heads of
+    width 8), all are changed at the first try, and each alone at the next ones. Where no attribute has
+    it, a literal in the module's forward may. Numbers of channels
+    padded before and after an axis are told apart by the order in which the module holds them. The
+    proof decides whether they were the right ones.
 
     Args:
         model: The dense module.
-        places: Where sizes change.
-        gone: Classes that go.
+        held: From :func:`candidates`.
         tries: For every type of module to be edited: how many tries it has had.
     """
-    edits: dict[tuple[str, str], AttributeEdit] = {}
-    for (path, before, after), names in _candidates(model, places, gone).items():
+    changes: dict[tuple[str, str], dict[int, int]] = {}
+    for (path, before, after), names in held.names.items():
         count = tries.get(type(model.get_submodule(path)))
-        if count is None or not names:
+        if count is None:
             continue
         # Try 0 changes all of them, try i the i-th alone.
         alone = count > 0 and len(names) > 1
         for name in names[count - 1 : count] if alone else names:
-            edit = AttributeEdit(module=path, name=name, before=before, after=after)
-            edits[path, name] = edit
-    return tuple(edits.values())
+            changes.setdefault((path, name), {})[before] = after
+    edits = []
+    for (path, name), new in changes.items():
+        value = vars(model.get_submodule(path)).get(name)
+        old: Number
+        then: Number
+        if type(value) is int:
+            old, then = value, new[value]
+        else:  # the numbers of a tuple or list stay where they stand; literals have no order
+            old = tuple(new) if name == FORWARD else tuple(value or ())
+            then = tuple(new.get(number, number) for number in old)
+        edits.append(AttributeEdit(module=path, name=name, before=old, after=then))
+    return tuple(edits)
 
 
-def choices(model: nn.Module, places: Iterable[Place], gone: Ids) -> int:
-    """How many tries :func:`attribute_edits` has for these places."""
-    most = max((len(names) for names in _candidates(model, places, gone).values()), default=0)
-    return most + 1 if most > 1 else most
-
-
-def _candidates(
-    model: nn.Module, places: Iterable[Place], gone: Ids
-) -> dict[tuple[str, int, int], list[str]]:
-    """(module, old size, new size) -> the attributes that may hold it."""
-    found: dict[tuple[str, int, int], list[str]] = {}
-    new_sizes: dict[str, dict[int, set[int]]] = {}
+def candidates(model: nn.Module, places: Iterable[Place], gone: Ids) -> Candidates:
+    """The attributes that may hold what changes at these places when classes go."""
+    names: dict[Change, list[str]] = {}
+    owners: dict[str, str] = {}
+    # Of every module that may hold them: what each size becomes.
+    becomes: dict[str, dict[int, set[int]]] = {}
     for place in places:
+        owners[place.node] = path = _owner(model, place, gone)
         if "pad" in place.op:
-            for name, old, new in _amounts(model, place, gone):
-                found[place.module, old, new] = [*found.get((place.module, old, new), ()), name]
+            for name, old, new in _amounts(model, path, place, gone):
+                names.setdefault((path, old, new), []).append(name)
             continue
         for old, new in place.sizes(gone):
-            new_sizes.setdefault(place.module, {}).setdefault(old, set()).add(new)
-    for path, sizes in new_sizes.items():
-        for name, value in _integers(model, path).items():
-            if len(sizes.get(value, ())) != 1 or not _SIZE.search(name) or _OTHER.search(name):
-                continue
-            found.setdefault((path, value, next(iter(sizes[value]))), []).append(name)
-    return found
+            becomes.setdefault(path, {}).setdefault(old, set()).add(new)
+    for path, sizes in becomes.items():
+        held = _widths(model, path)
+        # Its code is asked only where no attribute answers.
+        for source in (held, {FORWARD: literals(model.get_submodule(path))}):
+            known = {old for where, old, _ in names if where == path}
+            for name, values in source.items():
+                for value in dict.fromkeys(values):
+                    if value not in known and len(sizes.get(value, ())) == 1:
+                        (new,) = sizes[value]
+                        names.setdefault((path, value, new), []).append(name)
+    return Candidates(model=model, names=names, owners=owners)
 
 
-def _amounts(model: nn.Module, place: Place, gone: Ids) -> list[tuple[str, int, int]]:
+def _owner(model: nn.Module, place: Place, gone: Ids) -> str:
+    """The nearest module around a place that holds one of its sizes, else the place's own.
+
+    The exporter notes some operations under a module that ran just before or after: a ``split`` under
+    the convolution that reads its first part.
+    """
+    old = {size for size, _ in place.sizes(gone)}
+    path = place.module
+    around = [path]
+    while path:
+        path = path.rpartition(".")[0]
+        around.append(path)
+    for path in around:
+        named = _integers(model, path) if "pad" in place.op else _widths(model, path)
+        if any(old & set(values) for values in named.values()):
+            return path
+    return next((p for p in around if old & set(literals(model.get_submodule(p)))), place.module)
+
+
+def _amounts(model: nn.Module, path: str, place: Place, gone: Ids) -> list[tuple[str, int, int]]:
     """The first attribute that equals the first amount padded, the next for the second."""
-    held = {n: v for n, v in _integers(model, place.module).items() if _PADDED.search(n)}
+    held = {n: v for n, v in _integers(model, path).items() if _PADDED.search(n)}
     found = []
     for classes in place.classes:
         old, new = len(classes), int((~np.isin(classes, gone)).sum())
-        name = next((n for n, value in held.items() if value == old), None)
+        name = next((n for n, value in held.items() if value == (old,)), None)
         if name is not None:
             del held[name]
             if new != old:
@@ -100,12 +177,25 @@ def _amounts(model: nn.Module, place: Place, gone: Ids) -> list[tuple[str, int, 
     return found
 
 
-def _integers(model: nn.Module, path: str) -> dict[str, int]:
+def _widths(model: nn.Module, path: str) -> dict[str, tuple[int, ...]]:
+    """The integers whose names say that they are widths."""
+    held = _integers(model, path)
+    return {n: v for n, v in held.items() if _SIZE.search(n) and not _OTHER.search(n)}
+
+
+def _integers(model: nn.Module, path: str) -> dict[str, tuple[int, ...]]:
+    """Attribute -> the integer, or the integers of a tuple or list."""
     module = model.get_submodule(path)
-    if isinstance(module, nn.modules.conv._ConvNd):
-        return {}  # its numbers follow its weight
-    # Not isinstance: True and False are integers too, and no sizes.
-    return {n: v for n, v in vars(module).items() if type(v) is int}
+    if isinstance(module, _FOLLOWING):
+        return {}
+    found: dict[str, tuple[int, ...]] = {}
+    for name, value in vars(module).items():
+        # Not isinstance: True and False are integers too, and no sizes.
+        if type(value) is int:
+            found[name] = (value,)
+        elif type(value) in (tuple, list) and value and all(type(v) is int for v in value):
+            found[name] = tuple(value)
+    return found
 
 
 def failing_module(model: nn.Module, example: Example) -> tuple[str, str] | None:
@@ -124,12 +214,11 @@ def failing_module(model: nn.Module, example: Example) -> tuple[str, str] | None
         handles.append(module.register_forward_hook(leave))
     positional, named = arguments(example)
     try:
-        with evaluating(model), torch.no_grad():
+        with undisturbed(model):
             model(*positional, **named)
     except Exception as error:  # whatever the model's own code raises on other sizes
         # A module that raises is never left, so what is on top of the stack is the innermost.
-        first = (str(error).strip().splitlines() or [""])[0]
-        return (stack[-1] if stack else ""), f"{type(error).__name__}: {first}"
+        return (stack[-1] if stack else ""), brief(error)
     finally:
         for handle in handles:
             handle.remove()
@@ -137,11 +226,9 @@ def failing_module(model: nn.Module, example: Example) -> tuple[str, str] | None
 
 
 def guilty_places(places: list[Place], path: str) -> list[Place]:
-    """The changed places nearest to the module that failed: its own, else its ancestors'."""
+    """The changed places in the module that failed; where there are none, nearest around it."""
     while True:
-        inside = [p for p in places if p.module == path]
-        if inside:
+        inside = [p for p in places if f"{p.module}.".startswith(f"{path}.") or not path]
+        if inside or not path:
             return inside
-        if not path:
-            return places
         path = path.rpartition(".")[0]

@@ -13,6 +13,7 @@ from torch import nn
 
 from espalier._ground.example import Example
 from espalier._ground.modes import evaluating
+from espalier._ground.wrapping import plain
 from espalier.compaction._fixed_point import Layers, judged, purified
 from espalier.compaction._purification import Reading, Thresholds, weak_as_empty
 from espalier.errors import RequestError
@@ -136,6 +137,7 @@ def purify(
     """
     if not max_drop >= 0:
         raise RequestError(f"max_drop={max_drop}; give 0 or more")
+    model = plain(model)
     graph = channel_graph(model, example_input) if graph is None else graph
     guard = _Guard(model, judged(model, graph, layers), reading, evaluate, max_drop)
     levels: Levels = dict.fromkeys(_ORDER, 0)

@@ -1,14 +1,18 @@
 """Edits applied to the eager module: tensors cut, module attributes made right."""
 
-import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from espalier._ground.wrapping import copied, plain
+from espalier.compaction._branches import remove_
+from espalier.compaction._code import literals, rewrite_
 from espalier.compaction._columns import crop_
-from espalier.compaction._edits import Edits, SliceEdit
+from espalier.compaction._counting import count_on_
+from espalier.compaction._edits import FORWARD, AttributeEdit, Edits, SliceEdit
 from espalier.compaction._gathered import gather_
+from espalier.compaction._heads import narrow_
 from espalier.errors import RequestError, UnknownNameError, nearest
 
 Kept = Mapping[int, SliceEdit]
@@ -18,7 +22,8 @@ def apply_edits(model: nn.Module, edits: Edits) -> nn.Module:
     """A copy of a module, physically smaller.
 
     Args:
-        model: The dense architecture, from its original constructor. Not modified.
+        model: The dense architecture, from its original constructor; weights that it computes
+            (``weight_norm``, masks) become ordinary ones. Not modified.
         edits: Which indices of which axes stay.
 
     Returns:
@@ -40,6 +45,7 @@ def apply_edits(model: nn.Module, edits: Edits) -> nn.Module:
           (1): Linear(in_features=2, out_features=1, bias=True)
         )
     """
+    model = plain(model)
     tensors = {
         **dict(model.named_parameters(remove_duplicate=False)),
         **dict(model.named_buffers(remove_duplicate=False)),
@@ -55,17 +61,26 @@ def apply_edits(model: nn.Module, edits: Edits) -> nn.Module:
     # The copy is told beforehand what every cut tensor becomes: sharing is kept, and the large
     # tensors are never copied whole.
     cut = {id(t): _cut(t, by_tensor[id(t)]) for t in tensors.values() if id(t) in by_tensor}
-    small = copy.deepcopy(model, dict(cut))
+    small = copied(model, cut)
+    named = dict(small.named_modules(remove_duplicate=False))
+    # A norm that counts on is made to below; its sizes are those that it counts.
+    counting = {id(named.get(edit.module)) for edit in edits.norms}
     for old, new in zip(model.modules(), small.modules(), strict=True):
+        if id(new) in counting:
+            continue
         mine: dict[str, Kept] = {
             name: by_tensor[id(tensor)] for name, tensor in _own(old) if id(tensor) in cut
         }
         if mine:
             _attributes(new, mine)
     for change in edits.attributes:
-        _set(small, change.module, change.name, change.before, change.after)
+        _set(small, change)
+    for norm in edits.norms:
+        count_on_(small, norm)
     for column in edits.columns:
         gather_(small, column)
+    for branch in edits.branches:
+        remove_(small, branch)
     return small
 
 
@@ -93,14 +108,26 @@ def _cut(tensor: Tensor, edits: Kept) -> Tensor:
     return data.contiguous()
 
 
-def _set(model: nn.Module, path: str, name: str, before: int, after: int) -> None:
+def _set(model: nn.Module, edit: AttributeEdit) -> None:
     try:
-        module = model.get_submodule(path)
+        module = model.get_submodule(edit.module)
     except AttributeError as error:
-        raise UnknownNameError(f"{path}: no such module") from error
-    if type(getattr(module, name, None)) is not int or getattr(module, name) != before:
-        raise RequestError(f"{path}.{name}: expected the number {before}")
-    setattr(module, name, after)
+        raise UnknownNameError(f"{edit.module}: no such module") from error
+    if edit.name == FORWARD and isinstance(edit.before, tuple) and isinstance(edit.after, tuple):
+        if set(edit.before) - set(literals(module)):
+            raise RequestError(f"{edit.module}.forward: does not say all of {edit.before}")
+        rewrite_(module, dict(zip(edit.before, edit.after, strict=True)))
+        return
+    held = getattr(module, edit.name, None)
+    old = tuple(held) if isinstance(held, tuple | list) else held
+    if old == edit.after:  # it followed its weight
+        return
+    if old != edit.before or isinstance(old, bool):
+        raise RequestError(
+            f"{edit.module}.{edit.name}: expected the number {edit.before}, it is {held!r}"
+        )
+    several = isinstance(held, list) and isinstance(edit.after, tuple)
+    setattr(module, edit.name, list(edit.after) if several else edit.after)  # type: ignore[arg-type]
 
 
 def _attributes(module: nn.Module, edits: Mapping[str, Kept]) -> None:
@@ -108,6 +135,9 @@ def _attributes(module: nn.Module, edits: Mapping[str, Kept]) -> None:
     weight = edits.get("weight", {})
     if isinstance(module, nn.modules.conv._ConvNd):
         _convolution(module, weight)
+        return
+    if isinstance(module, nn.MultiheadAttention):
+        narrow_(module, edits)
         return
     if isinstance(module, nn.RNNBase):
         module.input_size = module.get_parameter("weight_ih_l0").shape[1]

@@ -1,7 +1,8 @@
 """What a rule may see and note while one node of the graph is interpreted."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from espalier.graph._align import Combine, Reduced, align, contract, everything
 from espalier.graph._labels import Ids, Labels
-from espalier.graph._value import Constants, Value, canonical, fix
+from espalier.graph._value import Constants, Factor, Value, canonical, fix
 
 Arguments = Mapping[str, Any]
 """The arguments of an ATen call by the names of its schema, tensors replaced by values."""
@@ -70,6 +71,10 @@ class Context:
     sites: list[Site] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
     noted: list[Ids] = field(default_factory=list)
+    norm_axes: Mapping[str, int] = field(default_factory=dict)
+    norms: dict[str, list[Ids]] = field(default_factory=dict)
+    entry: Value | None = None
+    values: dict[str, Value] = field(default_factory=dict)
     node: torch.fx.Node = field(init=False)
 
     @property
@@ -146,6 +151,40 @@ class Context:
                 )
             )
 
+    def remember(self, found: object) -> None:
+        """Keep what is known of the node's result, but for the numbers."""
+        if self.follow and isinstance(found, Value):
+            self.values[self.node.name] = replace(found, data=None)
+
+    def enter(self, inputs: Mapping[torch.fx.Node, object]) -> None:
+        """Note what comes into a module whose statistics may go on counting what is removed."""
+        here = self.module
+        if here in self.norm_axes:
+            for node, value in inputs.items():
+                own = module_of(node) == here or node.name in self.names
+                if isinstance(value, Value) and not own:
+                    self.entry = value
+                    return
+
+    def count(self, factor: Factor) -> bool:
+        """Channels that a statistic runs over: may they go, for the module goes on counting them?
+
+        They are noted as read where they enter the module, and must be zero there.
+        """
+        axis = self.norm_axes.get(self.module)
+        entry = None if axis is None or self.entry is None else self.entry.factor(axis)
+        if entry is None or entry.labels.shape != factor.labels.shape or len(entry.dims) > 1:
+            return False
+        if (self.labels.find(entry.labels) != self.labels.find(factor.labels)).any():
+            return False
+        calls = self.norms.setdefault(self.module, [])
+        if calls and calls[0].shape != entry.labels.shape:  # one module, two widths: it counts one
+            return False
+        calls.append(entry.labels)
+        self.read_whole(Reduced(labels=entry.labels, const=entry.const))
+        self.noted.append(factor.labels)
+        return True
+
     def site(self, *values: Value) -> None:
         """Note that sizes of labelled axes may be literals here."""
         held = tuple(v for v in values if v.factors)
@@ -157,12 +196,15 @@ class Context:
 
 def module_of(node: torch.fx.Node) -> str:
     """Path of the innermost module in whose ``forward`` a node stands; empty for the model."""
-    stack = node.meta.get("nn_module_stack") or {}
-    path = ""
-    for entry in stack.values():
-        path = str(entry[0] if isinstance(entry, tuple) else entry)
     # The exporter writes calls of one module more than once as ``name@1``.
-    return path.removeprefix("L['self'].").removeprefix("L['self']").split("@")[0]
+    return re.sub(r"@\d+", "", next(reversed(modules_of(node)), ""))
+
+
+def modules_of(node: torch.fx.Node) -> list[str]:
+    """Paths of the modules in whose ``forward`` a node stands, the outermost first."""
+    entries = (node.meta.get("nn_module_stack") or {}).values()
+    paths = (str(entry[0] if isinstance(entry, tuple) else entry) for entry in entries)
+    return [path.removeprefix("L['self'].").removeprefix("L['self']") for path in paths]
 
 
 def place(value: Value, dim: int, rank: int) -> Value:

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from espalier.errors import RequestError, UnknownNameError, nearest
 from espalier.graph._labels import Ids
+from espalier.graph._norms import Norm
 from espalier.graph._products import Product
 
 Axis = tuple[str, int]
@@ -115,6 +116,7 @@ class ChannelGraph:
         inputs: The example inputs: positional and by name.
         sites: Where channels pass through sizes that may be literals in the program.
         products: Products of two activations.
+        norms: Modules whose statistics run over channels and go on counting those that are gone.
     """
 
     classes: Mapping[Axis, Ids]
@@ -126,6 +128,7 @@ class ChannelGraph:
     inputs: tuple[tuple[object, ...], dict[str, object]] = field(repr=False)
     sites: tuple[Place, ...] = field(repr=False)
     products: tuple[Product, ...] = field(default=(), repr=False)
+    norms: tuple[Norm, ...] = field(default=(), repr=False)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -213,7 +216,9 @@ class ChannelGraph:
         gone = np.fromiter(classes, dtype=np.int64)
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         for (name, axis), ids in self.classes.items():
-            wanted = (name, axis) in self.producing or consumers
+            wanted = (name, axis) in (
+                self.producing | self.consuming if consumers else self.producing
+            )
             hit = np.flatnonzero(np.isin(ids, gone))
             if wanted and hit.size and not _is_variance(name) and name in tensors:
                 index = torch.from_numpy(hit).to(tensors[name].device)

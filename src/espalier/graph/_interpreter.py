@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from espalier.graph._constants import everywhere, uniform_slices
 from espalier.graph._context import Context
 from espalier.graph._labels import SILENT, Ids, Labels
 from espalier.graph._products import Sides, products
-from espalier.graph._value import Constants, Factor, Value, canonical
+from espalier.graph._value import Factor, Value, canonical
 from espalier.graph.rules import rule_for
 from espalier.graph.rules._elementwise import is_tensor_node, opaque
 
@@ -42,6 +43,7 @@ def walk(
     program: ExportedProgram,
     tensors: Mapping[str, Tensor] | None = None,
     inputs: tuple[Tensor, ...] = (),
+    norm_axes: Mapping[str, int] | None = None,
 ) -> Walk:
     """Interpret a program.
 
@@ -50,8 +52,9 @@ def walk(
         tensors: Parameters and buffers by name. Given, the program is also run, to follow which
             channels are constant, and the places where channels are read are noted.
         inputs: With ``tensors``: the user inputs, flattened.
+        norm_axes: Of :func:`~espalier.graph._norms.norm_axes`.
     """
-    return _Walker(program, tensors, inputs).run()
+    return _Walker(program, tensors, inputs, norm_axes or {}).run()
 
 
 class _Walker:
@@ -60,6 +63,7 @@ class _Walker:
         program: ExportedProgram,
         tensors: Mapping[str, Tensor] | None,
         inputs: tuple[Tensor, ...],
+        norm_axes: Mapping[str, int],
     ) -> None:
         self._graph = program.graph_module.graph
         self._constants = program.constants
@@ -69,7 +73,8 @@ class _Walker:
         held = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         self._lifted = dict(signature.inputs_to_lifted_tensor_constants)
         self._held = held
-        self.context = Context(labels=Labels(), follow=tensors is not None, names=held)
+        follow = tensors is not None
+        self.context = Context(labels=Labels(), follow=follow, names=held, norm_axes=norm_axes)
         self._env: dict[torch.fx.Node, Any] = {}
         self._axes: dict[tuple[str, int], Ids] = {}
         self._unused: set[str] = set()
@@ -82,6 +87,7 @@ class _Walker:
                 self._env[node] = self._placeholder(node)
             elif node.op == "call_function":
                 self._env[node] = self._call(node)
+                self.context.remember(self._env[node])
             elif node.op == "output":
                 for value in _values(torch.fx.node.map_arg(node.args, self._look_up)):
                     self.context.labels.freeze(value.all_labels(), OUTPUT)
@@ -156,7 +162,7 @@ class _Walker:
             if size == 1:
                 self.context.labels.freeze(labels, SILENT)
             else:
-                const = _uniform_slices(data, axis, size)
+                const = uniform_slices(data, axis, size)
                 factors.append(Factor(dims=(axis,), labels=labels, const=const))
         return Value(shape=shape, factors=tuple(factors), static=True, data=data)
 
@@ -169,6 +175,7 @@ class _Walker:
         data = self._concrete(node, arguments, keywords)
         if not is_tensor_node(node.meta.get("val")):
             return data if data is not None else node.meta.get("val")
+        self.context.enter({n: self._env.get(n) for n in node.all_input_nodes})
         result = self._apply(node, arguments, keywords)
         static = all(v.static for v in _values((arguments, keywords))) and not any(
             word in str(node.target) for word in RANDOM
@@ -203,9 +210,14 @@ class _Walker:
         if not self.context.follow:
             return None
         # The node itself is run, so rules need not repeat what an operation computes.
+        if any(value.data is None for value in _values((arguments, keywords))):
+            return None
         plain = torch.utils._pytree.tree_map_only(Value, lambda v: v.data, (arguments, keywords))
-        with torch.no_grad():
-            return node.target(*plain[0], **plain[1])  # type: ignore[operator]
+        try:
+            with torch.no_grad():
+                return node.target(*plain[0], **plain[1])  # type: ignore[operator]
+        except Exception:  # an operation for the exporter alone: what depends on it is not known
+            return None
 
 
 def _bind(target: Any, arguments: Any, keywords: Any) -> dict[str, Any]:
@@ -226,31 +238,15 @@ def _values(tree: Any) -> list[Value]:
     return [v for v in torch.utils._pytree.tree_leaves(tree) if isinstance(v, Value)]
 
 
-def _uniform_slices(data: Tensor | None, axis: int, size: int) -> Constants:
-    """The number each slice along ``axis`` consists of; NaN where it is more than one."""
-    if (
-        data is None
-        or data.numel() == 0
-        or not (data.is_floating_point() or data.dtype == torch.int64)
-    ):
-        return np.full(size, np.nan)
-    flat = data.detach().movedim(axis, 0).reshape(size, -1)
-    low, high = (f(dim=1).double().cpu().numpy() for f in (flat.amin, flat.amax))
-    return np.where(low == high, low, np.nan)
-
-
 def _finished(value: Value, data: Any, static: bool) -> Value:
     """The result with its concrete tensor, its constants read from it."""
     if not isinstance(data, Tensor):
         return replace(value, static=static, data=None)
-    factors = []
-    for factor in value.factors:
-        known = ~np.isnan(factor.const)
-        const = factor.const
-        if known.any():
-            # A rule says that a constant is known, the run what it is; any one position will do.
-            at = tuple(slice(None) if d in factor.dims else 0 for d in range(data.dim()))
-            sample = data[at].detach().double().cpu().numpy()
-            const = np.where(known & np.isfinite(sample), sample, np.nan)
-        factors.append(replace(factor, const=const))
-    return replace(value, factors=tuple(factors), static=static, data=data)
+    factors = tuple(
+        # A rule says that a constant may be known, the run what it is.
+        replace(f, const=np.where(np.isnan(f.const), np.nan, everywhere(data, f.dims)))
+        if not np.isnan(f.const).all()
+        else f
+        for f in value.factors
+    )
+    return replace(value, factors=factors, static=static, data=data)

@@ -29,6 +29,7 @@ class Labels:
         self._frozen: list[tuple[Ids, str]] = []
         self._consumed: list[Ids] = []
         self._produced: list[Ids] = []
+        self._following: list[Ids] = []
 
     def fresh(self, *shape: int) -> Ids:
         """New labels, all different, in an array of ``shape``."""
@@ -106,6 +107,10 @@ class Labels:
         """Note that these labels of a parameter create the channel."""
         self._produced.append(ids.reshape(-1))
 
+    def follows(self, ids: Ids) -> None:
+        """Note that these labels of a parameter go along, and are never set to zero."""
+        self._following.append(ids.reshape(-1))
+
     def roots(self) -> Ids:
         """The representative of every label there is."""
         return self.find(np.arange(self._size, dtype=np.int64))
@@ -118,11 +123,12 @@ class Labels:
                 found.setdefault(root, {})[reason] = None
         return {root: tuple(reasons) for root, reasons in found.items()}
 
-    def roles(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """For every label (not class): was it noted as produced, as consumed."""
-        produced, consumed = (np.zeros(self._size, dtype=np.bool_) for _ in range(2))
-        for ids in self._produced:
-            produced[ids] = True
-        for ids in self._consumed:
-            consumed[ids] = True
-        return produced, consumed
+    def roles(self) -> tuple[NDArray[np.bool_], ...]:
+        """For every label (not class): was it noted as produced, as consumed, as following."""
+        found = []
+        for noted in (self._produced, self._consumed, self._following):
+            role = np.zeros(self._size, dtype=np.bool_)
+            for ids in noted:
+                role[ids] = True
+            found.append(role)
+        return tuple(found)

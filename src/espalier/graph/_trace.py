@@ -1,27 +1,24 @@
 """From a module to its channel graph."""
 
-import io
-import warnings
 from collections.abc import Mapping
-from contextlib import redirect_stderr
 
 import numpy as np
-import torch
 from torch import nn
 from torch.export import ExportedProgram
 
 from espalier._ground.example import Example, arguments
-from espalier._ground.modes import evaluating
-from espalier.errors import RequestError
+from espalier._ground.wrapping import unwrapped
 from espalier.graph._context import Site
+from espalier.graph._elsewhere import freeze_elsewhere
+from espalier.graph._exporting import exported
 from espalier.graph._groups import Axis, ChannelGraph, Place
 from espalier.graph._interpreter import Walk, walk
 from espalier.graph._labels import SILENT, Ids
+from espalier.graph._norms import Norm, norm_axes
 from espalier.graph._products import resolved
 
 UNUSED = "not used in the forward that was exported"
-PARTS = ("backbone", "body", "encoder", "features")
-HEADS = "nn.MultiheadAttention is as wide inside as outside, so its heads cannot go alone"
+HEADS = "an attention of PyTorch's with a bias or zeros of its own among its keys and values"
 
 
 def channel_graph(model: nn.Module, example_inputs: Example) -> ChannelGraph:
@@ -32,8 +29,12 @@ def channel_graph(model: nn.Module, example_inputs: Example) -> ChannelGraph:
     operation that is not understood freezes the labels it touches, and is named: a class is at
     worst not removable, never wrongly so.
 
+    Channels that a module reads in training or at another size alone, so far as one run of each shows
+    it, are frozen.
+
     Args:
-        model: Any module that ``torch.export`` can export. Not modified.
+        model: Any module that ``torch.export`` can export, also in the wrappers of ``torch.compile``,
+            ``DataParallel`` and ``DistributedDataParallel``. Not modified.
         example_inputs: A tensor, a tuple of positional arguments, or a mapping of named ones.
 
     Returns:
@@ -49,36 +50,14 @@ def channel_graph(model: nn.Module, example_inputs: Example) -> ChannelGraph:
         ((('0.weight', 0), ('0.bias', 0)), (('2.weight', 1),), 4)
     """
     positional, named = arguments(example_inputs)
+    model = unwrapped(model)
     program = exported(model, positional, named)
-    found = walk(program)
+    axes = norm_axes(model, program)
+    found = walk(program, norm_axes=axes)
     _tie(found, model)
     _fuse(found, model)
+    freeze_elsewhere(found, model, (positional, named))
     return _graph(found, program, positional, named)
-
-
-def exported(
-    model: nn.Module, positional: tuple[object, ...], named: Mapping[str, object]
-) -> ExportedProgram:
-    """The model's ATen graph in evaluation mode."""
-    # What the exporter prints of a failure, the whole graph so far, is in no proportion to its use.
-    quiet = redirect_stderr(io.StringIO())
-    with evaluating(model), torch.no_grad(), warnings.catch_warnings(), quiet:
-        warnings.simplefilter("ignore")
-        try:
-            program = torch.export.export(model, positional, dict(named))
-            decomposed: ExportedProgram = program.run_decompositions({})
-            return decomposed
-        except Exception as error:  # the exporter raises whatever the model's code does
-            first = str(error).strip().splitlines()[:1]
-            parts = (n for n, m in model.named_children() if n in PARTS)
-            part = next(parts, None)
-            advice = f", or its part without that (model.{part})" if part else ""
-            raise RequestError(
-                f"{type(model).__name__} cannot be exported by torch.export with these inputs "
-                f"({type(error).__name__}: {first[0] if first else ''}); "
-                "give inputs on which the model runs, and a forward without data-dependent control "
-                f"flow{advice}"
-            ) from error
 
 
 def _tie(found: Walk, model: nn.Module) -> None:
@@ -100,11 +79,14 @@ def _tie(found: Walk, model: nn.Module) -> None:
 
 
 def _fuse(found: Walk, model: nn.Module) -> None:
-    """Freeze the heads of PyTorch's attention, which has no number for their width."""
-    read = {"in_proj_weight": 0, "q_proj_weight": 0, "k_proj_weight": 0, "v_proj_weight": 0}
+    """Freeze PyTorch's attention where nothing stands in for it that has fewer heads."""
     for path, module in model.named_modules():
-        if isinstance(module, nn.MultiheadAttention):
-            for name, axis in read.items():
+        if not isinstance(module, nn.MultiheadAttention) or (
+            module.bias_k is None and module.bias_v is None and not module.add_zero_attn
+        ):
+            continue
+        for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
+            for axis in (0, 1):
                 ids = found.axes.get((f"{path}.{name}".removeprefix("."), axis))
                 if ids is not None:
                     found.context.labels.freeze(ids, HEADS)
@@ -119,7 +101,7 @@ def _graph(
     labels = found.context.labels
     roots = labels.roots()
     reasons = labels.reasons()
-    produced, consumed = labels.roles()
+    produced, consumed, following = labels.roles()
     # SILENT alone means no channel at all; with any other reason beside it, a channel that stays.
     no_channel = {root for root, why in reasons.items() if why == (SILENT,)}
     used = np.unique(np.concatenate([roots[ids] for ids in found.axes.values()] or [roots[:0]]))
@@ -130,6 +112,8 @@ def _graph(
     producing, consuming = set(), set()
     for axis, ids in found.axes.items():
         classes[axis] = number[roots[ids]]
+        if following[ids].any():
+            continue
         if consumed[ids].any():
             consuming.add(axis)
         # What was noted as neither (γ, β, running statistics) goes with what creates the channel.
@@ -150,6 +134,15 @@ def _graph(
         inputs=(positional, dict(named)),
         sites=tuple(_resolved(site, number[roots]) for site in found.context.sites),
         products=tuple(resolved(one, number[roots]) for one in found.products),
+        norms=tuple(
+            Norm(
+                module=path,
+                axis=found.context.norm_axes[path],
+                size=len(calls[0]),
+                classes=number[roots[np.concatenate(calls)]],
+            )
+            for path, calls in found.context.norms.items()
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from espalier import budgets
 from espalier._ground.example import Example
 from espalier._ground.types import Keep
+from espalier._ground.wrapping import unwrapped
 from espalier.budgets._global_magnitude import units_kept
 from espalier.budgets._patterns import matching
 from espalier.errors import BudgetError, NonFiniteError, RequestError
@@ -19,7 +20,7 @@ from espalier.planning._entry import Entry, with_macs
 from espalier.planning._plan import Plan
 from espalier.planning._quantise import Bits, levels_for
 from espalier.planning._request import Allocation, Request, macs_limit, one_figure
-from espalier.planning._select import Selection, check_alone, select
+from espalier.planning._select import Selection, check_alone, check_outputs, check_source, select
 from espalier.sets import Set, Shared, Unstructured
 
 
@@ -99,6 +100,7 @@ def plan(
         >>> {name: entry.keep for name, entry in p.entries.items()}
         {'0.weight': 8, '1.weight': 2}
     """
+    model = unwrapped(model)
     which = Unstructured() if set is None else set
     coupled = example_input is not None and any(
         is_structured(one) for one in (which.values() if isinstance(which, Mapping) else [which])
@@ -112,6 +114,9 @@ def plan(
     refused = _patterns(exclude or (), "exclude")
     chosen = select(model, which, wanted, refused, source[1], check_fit)
     _check_tied(keep or {}, chosen)
+    check_source(model, wanted, refused)
+    if example_input is None and wanted is None and isinstance(which, Set):
+        check_outputs(chosen)
     costs = None if example_input is None else layer_costs(model, example_input)
     layers = _layers(model, chosen, costs)
     if (

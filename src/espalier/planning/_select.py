@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from espalier._ground.wrapping import computed
 from espalier.budgets._patterns import assign, check_patterns, is_glob, matching
 from espalier.errors import RequestError, ShapeError
 from espalier.measure import LayerKind, Owner, owners
 from espalier.planning._entry import Skipped
-from espalier.sets import Set
+from espalier.sets import Filters, FiltersAndColumns, Set
 from espalier.sets._naming import named
 
 _REASONS = {
@@ -95,6 +96,40 @@ def select(
             for alias in owner.aliases
         ]
     return Selection(sets=sets, skipped=tuple(skipped), owners=found)
+
+
+def check_source(model: nn.Module, include: Sequence[str] | None, exclude: Sequence[str]) -> None:
+    """Refuse weights that a module computes anew before every call: zeros in them would not last.
+
+    Raises:
+        RequestError: One that is asked for.
+    """
+    for name, how in computed(model).items():
+        asked = include is None or any(matching(pattern, [name]) for pattern in include)
+        if asked and not any(matching(pattern, [name]) for pattern in exclude):
+            raise RequestError(
+                f"{name}: computed by {how} before every call, so it cannot be pruned itself; make it an "
+                "ordinary parameter first (prune.remove, remove_weight_norm, remove_parametrizations), "
+                f'or leave it out with exclude=["{name}*"]'
+            )
+
+
+def check_outputs(chosen: Selection) -> None:
+    """Refuse to take filters from the last layer, which most likely are the model's own outputs.
+
+    Without an example nothing shows which layer makes the outputs; the last one usually does.
+
+    Raises:
+        RequestError: It is among what is chosen.
+    """
+    last = [name for name, owner in chosen.owners.items() if _is_weight(owner)][-1:]
+    for name in last:
+        if isinstance(chosen.sets.get(name), Filters | FiltersAndColumns):
+            raise RequestError(
+                f"{name}: the last layer, whose filters are as a rule the model's own outputs; give "
+                f'example_input=, which shows what they are, or exclude=["{name}"], or name in include= '
+                "all that is to be pruned"
+            )
 
 
 def _reason(

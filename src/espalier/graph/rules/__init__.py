@@ -19,6 +19,7 @@ from espalier.graph.rules import _movement as movement
 from espalier.graph.rules import _normalisation as normalisation
 from espalier.graph.rules import _pooling as pooling
 from espalier.graph.rules import _recurrent as recurrent
+from espalier.graph.rules import _windows as windows
 
 Rule = Callable[[Context, Arguments], "Value | tuple[Value, ...]"]
 
@@ -31,11 +32,13 @@ _ROWS: list[tuple[str, Rule]] = [
     ("einsum", contraction.einsum),
     ("scaled_dot_product_attention", contraction.attention),
     ("_scaled_dot_product_flash_attention_for_cpu", contraction.attention),
+    ("_grouped_mm", contraction.by_expert),
     ("embedding", contraction.embedding),
     ("glu", contraction.glu),
     ("gru lstm rnn_tanh rnn_relu", recurrent.recurrent),
     ("_native_batch_norm_legit_no_training batch_norm", normalisation.batch_norm),
     ("instance_norm _native_batch_norm_legit", normalisation.own_statistics),
+    ("_weight_norm _weight_norm_interface", normalisation.weight_norm),
     ("group_norm native_group_norm", normalisation.group_norm),
     ("layer_norm native_layer_norm rms_norm _fused_rms_norm", normalisation.layer_norm),
     ("view reshape _unsafe_view flatten unflatten view_copy", movement.view),
@@ -57,6 +60,8 @@ _ROWS: list[tuple[str, Rule]] = [
     ("index_select gather", indexing.index_select),
     ("slice_scatter select_scatter", indexing.scatter_part),
     ("unfold", indexing.windows),
+    ("im2col", windows.im2col),
+    ("col2im", windows.col2im),
     ("roll", indexing.roll),
     ("tril triu", indexing.triangle),
     ("max_pool1d max_pool2d max_pool3d max_pool2d_with_indices", pooling.spatial),
@@ -78,14 +83,16 @@ _ROWS: list[tuple[str, Rule]] = [
     ("mean var std var_mean amax amin max min argmax argmin any all prod", pooling.statistic),
     ("linalg_vector_norm norm", pooling.norm),
     ("prelu _prelu_kernel", elementwise.prelu),
-    ("mul", elementwise.multiply),
-    ("div", elementwise.divide),
+    ("mul multiply", elementwise.multiply),
+    ("div divide", elementwise.divide),
+    ("subtract negative absolute greater less", elementwise.pointwise),
     (
         "where masked_fill copy clamp hardswish hardsigmoid hardtanh relu6 copy_",
         elementwise.pointwise,
     ),
     ("rrelu log_sigmoid_forward floor_divide rsub lerp __and__ __or__", elementwise.pointwise),
     ("clone alias contiguous detach _to_copy to lift_fresh_copy", elementwise.same),
+    ("type_as", elementwise.typed),
     ("dropout feature_dropout alpha_dropout native_dropout", elementwise.same),
     ("zeros_like ones_like full_like zero fill", elementwise.like),
     (

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from espalier.graph._context import Arguments, Context
 from espalier.graph._labels import SILENT
 from espalier.graph._value import Value, canonical, fix
@@ -64,11 +66,40 @@ def einsum(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     return ctx.contract(list(zip(operands, terms, strict=True)), out)
 
 
+def by_expert(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
+    """``_grouped_mm``: rows in runs, each times the matrix of its expert; experts are no channels."""
+    x, w = ctx.canonical(a["self"]), ctx.canonical(a["mat2"])
+    if x.rank != 2 or w.rank != 3 or not w.static:
+        return opaque(ctx, a)
+    w = ctx.fix(w, [0], "experts are chosen by number")
+    matrix = replace(w.renamed(w.shape[1:], {1: 0, 2: 1}), data=None)
+    out = ctx.contract([(x, "tk"), (matrix, "kn")], "tn")
+    bias = a.get("bias")
+    return ctx.align([out, bias]) if isinstance(bias, Value) else out
+
+
+def _repeated(value: Value, dim: int, times: int) -> Value:
+    """Every index of an axis ``times`` over, side by side."""
+    factors = []
+    for factor in value.factors:
+        if dim in factor.dims:
+            axis = factor.dims.index(dim)
+            labels = np.repeat(factor.labels, times, axis)
+            factor = replace(factor, labels=labels, const=np.repeat(factor.const, times, axis))
+        factors.append(factor)
+    shape = tuple(s * times if d == dim else s for d, s in enumerate(value.shape))
+    return replace(value, shape=shape, factors=tuple(factors), data=None)
+
+
 def attention(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
-    """``softmax(q kᵀ · scale + mask) v``: a head of q, k and v is one class."""
+    """``softmax(q kᵀ · scale + mask) v``: a head of q, k and v is one class.
+
+    With grouped queries it is a head of k and v, and all the queries that read it.
+    """
     q, k, v = (canonical(ctx.labels, a[name]) for name in ("query", "key", "value"))
     if a.get("enable_gqa") and q.shape[-3] != k.shape[-3]:
-        return opaque(ctx, a)
+        group = q.shape[-3] // k.shape[-3]
+        k, v = (_repeated(value, value.rank - 3, group) for value in (k, v))
     width = q.factor(q.rank - 1)
     if width is not None and len(width.dims) == 1 and a.get("scale") is None:
         q = ctx.fix(q, [q.rank - 1], "the scale 1/√width depends on it")

@@ -152,6 +152,9 @@ def convolution(ctx: Context, a: Arguments) -> Value:
     else:
         written = _within_groups(*args)
     factors = () if written is None else (replace(written, dims=(channel,)),)
+    # The number of groups may be a literal, or an attribute of a module that is no convolution.
+    if groups > 1:
+        ctx.site(x)
     return Value(shape=ctx.shape, factors=factors)
 
 

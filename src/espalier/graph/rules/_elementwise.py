@@ -56,6 +56,13 @@ def same(ctx: Context, a: Arguments) -> Value:
     return replace(next(iter(tensors(a))), shape=ctx.shape, data=None)
 
 
+def typed(ctx: Context, a: Arguments) -> Value:
+    """A copy in the dtype of another tensor, of which no more is read."""
+    value: Value = a["self"]
+    ctx.noted.append(a["other"].all_labels())
+    return replace(value, data=None)
+
+
 def like(ctx: Context, a: Arguments) -> Value:
     """A new tensor as large as another (``zeros_like``): constant in every index."""
     value = next(iter(tensors(a)))
@@ -64,7 +71,8 @@ def like(ctx: Context, a: Arguments) -> Value:
 
 
 def fresh(ctx: Context, a: Arguments) -> Value:
-    """A new tensor of literal sizes."""
+    """A new tensor of literal sizes; another may say its dtype, and no more (``new_zeros``)."""
+    ctx.noted.extend(value.all_labels() for value in tensors(a))
     return Value(shape=ctx.shape, static=True)
 
 

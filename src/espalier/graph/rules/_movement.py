@@ -151,11 +151,15 @@ def part(ctx: Context, value: Value, dim: int, start: int, size: int) -> Value:
 def _section(ctx: Context, value: Value, dim: int, start: int, size: int) -> Value:
     total = value.shape[dim]
     equal = size and total % size == 0 and start % size == 0
-    if value.factor(dim) is not None:
-        ctx.site(value)
-        if not equal or (size < total and total // size > 8):
-            value = ctx.fix(value, [dim], SECTIONS)
-    return part(ctx, value, dim, start, size)
+    if value.factor(dim) is None:
+        return part(ctx, value, dim, start, size)
+    whole = value
+    if not equal or (size < total and total // size > 8):
+        value = ctx.fix(value, [dim], SECTIONS)
+    out = part(ctx, value, dim, start, size)
+    # The program may say the size of the whole, or those of its parts.
+    ctx.site(whole, out)
+    return out
 
 
 def split(ctx: Context, a: Arguments) -> tuple[Value, ...]:

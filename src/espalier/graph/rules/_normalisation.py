@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from espalier.graph._align import everything
+from espalier.graph._align import everything, product
 from espalier.graph._context import Arguments, Context, place
 from espalier.graph._value import Constants, Value
 from espalier.graph.rules._elementwise import forget
@@ -49,6 +49,24 @@ def own_statistics(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     return _outputs(ctx, _affine(ctx, a, replace(x, factors=factors), names, 1))
 
 
+def weight_norm(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
+    """``g v / ‖v‖`` for every index of one axis of v.
+
+    Zeros of v on its other axes add nothing to the norm. On its own axis g creates the channel and v follows: zeros
+    there would be 0 / 0.
+    """
+    v, g = a["v"], a["g"]
+    dim = a["dim"] % v.rank
+    own = v.labels(dim)
+    if own is not None:
+        ctx.labels.follows(own)
+    gain = g.labels(dim)
+    if gain is not None:
+        ctx.labels.produced(gain)
+    # The quotient is of v alone where v is zero, whatever else its norm is made of.
+    return _outputs(ctx, ctx.align([v, g], v.shape, product))
+
+
 def group_norm(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     """Statistics over a group of channels: whole groups go, or none."""
     groups = a["group"] if "group" in a else a["num_groups"]
@@ -57,6 +75,8 @@ def group_norm(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     factor = x.factor(1)
     if factor is not None:
         own = factor.labels.reshape(groups, -1)
+        if groups == 1 and ctx.count(factor):
+            return _outputs(ctx, _affine(ctx, a, forget(x), ("weight", "bias"), 1))
         if groups == 1:
             ctx.labels.freeze(own, ctx.reason(OVER))
         ctx.labels.unify_along(own, 1)
@@ -68,12 +88,20 @@ def group_norm(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
 
 
 def layer_norm(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
-    """Statistics over the last axes: their channels are coupled to γ and β, and frozen."""
-    x: Value = a["input"]
+    """Statistics over the last axes: their channels are coupled to γ and β.
+
+    They may go where the module can go on counting them (:meth:`Context.count`).
+    """
+    x: Value = ctx.canonical(a["input"])
     count = len(a["normalized_shape"])
-    affine = [a[n] for n in ("weight", "bias") if isinstance(a.get(n), Value)]
-    out = forget(ctx.align([x, *affine], x.shape))
+    # Where γ is zero the output is β, whatever x is; else nothing is known of it.
+    if count == 1:
+        out = _affine(ctx, a, forget(x), ("weight", "bias"), x.rank - 1)
+    else:
+        affine = [a[n] for n in ("weight", "bias") if isinstance(a.get(n), Value)]
+        out = forget(ctx.align([x, *affine], x.shape))
     for factor in out.factors:
-        if factor.dims[-1] >= x.rank - count:
+        counted = count == 1 and factor.dims == (x.rank - 1,) and ctx.count(factor)
+        if factor.dims[-1] >= x.rank - count and not counted:
             ctx.labels.freeze(factor.labels, ctx.reason(OVER))
     return _outputs(ctx, out)

@@ -134,6 +134,8 @@ def _reduce(ctx: Context, a: Arguments, sums: bool) -> Value | tuple[Value, ...]
         if sums and len(factor.dims) == 1:
             ctx.read_whole(Reduced(labels=factor.labels, const=factor.const))
             value = _without(value, factor)
+        elif len(factor.dims) == 1 and ctx.count(factor):
+            value = _without(value, factor)
         else:
             value = ctx.fix(value, [dim], OVER)
     keep = a.get("keepdim", False)

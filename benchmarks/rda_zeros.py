@@ -2,10 +2,13 @@
 
     python benchmarks/rda_zeros.py search --data MNIST --epochs 10 rda:1e-3:1:1.4:400 sgd:1e-3:1:1.4:400
     python benchmarks/rda_zeros.py final --data MNIST --epochs 40 --seeds 0 rda:1e-3:1:1.4:400 …
+    python benchmarks/rda_zeros.py final --data MNIST --pretrain 2 --epochs 8 asr:5e-4:.5:0:1000:4:0 sgd:5e-4:.5:0:1000
 
-A setting is optimiser:λ:γ:s:t_0. ``search`` trains without the last of the training images (5,000 of MNIST, 300 of
-the digits, which are used without --data) and looks at them; ``final`` trains on all and looks at the test set at
-the end. Both add their rows to ``results/rda_zeros.json``. Under bfloat16 autocast; weights are float32.
+A setting is optimiser:λ:γ:s:t_0; s = 0 keeps the weights at hand, those that ``--pretrain`` epochs of Adam have
+left. ``asr`` is RDA with adaptive sparse retraining from epoch E on, at λ': asr:λ:γ:s:t_0:E:λ'.
+``search`` trains without the last of the training images (5,000 of MNIST, 300 of the digits, which are used
+without --data) and looks at them; ``final`` trains on all and looks at the test set at the end. Both add their
+rows to ``results/rda_zeros.json``. Under bfloat16 autocast; weights are float32.
 """
 
 import argparse
@@ -20,8 +23,9 @@ import torch
 
 from espalier import data, models
 from espalier.errors import NonFiniteError
-from espalier.methods import RDA, ProxSGD
+from espalier.methods import RDA, DualAveraging, Handle, ProxSGD, Setting
 from espalier.methods._rda import draw_
+from espalier.planning import plan
 from espalier.tasks import Classification
 from espalier.training import fit
 
@@ -49,24 +53,57 @@ def zeros(model: torch.nn.Module) -> dict[str, float]:
     return {**each, "all": round(gone / sum(w.numel() for w in weights.values()), 5)}
 
 
-def train(kind: str, setting: str, path: str | None, epochs: int, seed: int) -> dict[str, Any]:
+def begun(task: Classification, epochs: int, seed: int) -> torch.nn.Module:
+    """LeNet-5 from the seed, after so many epochs of Adam; the same for every setting."""
+    torch.manual_seed(seed)
+    model = models.build("lenet5")
+    if epochs:
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        fit(
+            model,
+            task,
+            optimizer=optimizer,
+            epochs=epochs,
+            evaluate_every=epochs,
+            autocast=torch.bfloat16,
+        )
+    return model
+
+
+def train(
+    kind: str, setting: str, path: str | None, epochs: int, seed: int, pretrain: int
+) -> dict[str, Any]:
     """One run; what it came to, and its zeros at every epoch."""
     name, *figures = setting.split(":")
-    l1, gamma, scale, start = (float(figure) for figure in figures)
+    l1, gamma, scale, start = (float(figure) for figure in figures[:4])
     problem = "mnist" if path else "digits"
     images = split(path, validation=kind == "search")
     task = Classification(images.train, images.test, batch_size=BATCH[problem], seed=1000 + seed)
-    torch.manual_seed(seed)
-    model = models.build("lenet5")
+    model = begun(task, pretrain, seed)
     generator = torch.Generator().manual_seed(seed)
     weights = [p for p in model.parameters() if p.dim() > 1]
     biases = [p for p in model.parameters() if p.dim() == 1]
-    for weight in weights:
-        draw_(weight, scale, generator)
-    optimizer: torch.optim.Optimizer
+    if scale:
+        for weight in weights:
+            draw_(weight, scale, generator)
+    optimizer: torch.optim.Optimizer | None = None
+    handle: Handle | None = None
     if name == "rda":
         groups = [{"params": weights, "l1": l1}, {"params": biases, "centred": True}]
         optimizer = RDA(groups, gamma=gamma, start=int(start))
+    elif name == "asr":
+        begin, after = int(figures[4]), float(figures[5])
+        method = DualAveraging(
+            l1=((0, l1), (begin, after)),
+            gamma=gamma,
+            start=int(start),
+            retrain_from=begin,
+            keeps_weights=True,
+        )
+        steps = Setting(
+            optimizer=lambda _: ProxSGD([], lr=1.0), steps_per_epoch=task.steps_per_epoch
+        )
+        handle = method.attach(model, plan(model, density=1.0), steps)
     else:
         groups = [{"params": weights, "l1": l1}, {"params": biases}]
         optimizer = ProxSGD(groups, lr=1 / gamma, start=int(start))
@@ -89,7 +126,7 @@ def train(kind: str, setting: str, path: str | None, epochs: int, seed: int) -> 
     began = time.perf_counter()
     try:
         result = fit(
-            model, task, optimizer=optimizer, epochs=epochs, on_event=at_epoch,
+            model, task, handle, optimizer=optimizer, epochs=epochs, on_event=at_epoch,
             evaluate_every=epochs, autocast=torch.bfloat16,
         )  # fmt: skip
         metrics = result.metrics or {}
@@ -97,8 +134,8 @@ def train(kind: str, setting: str, path: str | None, epochs: int, seed: int) -> 
         metrics = {"accuracy": 0.0}
         print(error)
     return {
-        "kind": kind, "problem": problem, "optimiser": name, "l1": l1, "gamma": gamma, "scale": scale,
-        "start": int(start), "seed": seed,
+        "kind": kind, "problem": problem, "optimiser": name, "setting": setting, "l1": l1, "gamma": gamma,
+        "scale": scale, "start": int(start), "seed": seed, "pretrain": pretrain,
         "epochs": epochs, "batch": BATCH[problem], "accuracy": metrics["accuracy"], "zeros": zeros(model),
         "zeros_by_epoch": along, "zeros_that_left_by_epoch": left,
         "seconds": round(time.perf_counter() - began, 1),
@@ -112,16 +149,18 @@ def main() -> None:
     parser.add_argument("settings", nargs="+")
     parser.add_argument("--data")
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--pretrain", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     given = parser.parse_args()
     torch.set_num_threads(1)
     for seed in given.seeds:
         for setting in given.settings:
-            row = train(given.kind, setting, given.data, given.epochs, seed)
+            row = train(given.kind, setting, given.data, given.epochs, seed, given.pretrain)
             said = {"environment": f"torch {torch.__version__}, {platform.machine()}, 1 thread"}
-            held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {**said, "rows": []}
+            held = json.loads(given.out.read_text()) if given.out.exists() else {**said, "rows": []}
             held["rows"].append(row)
-            RESULTS.write_text(json.dumps(held, indent=1) + "\n")
+            given.out.write_text(json.dumps(held, indent=1) + "\n")
             print(setting, seed, row["accuracy"], row["zeros"], row["seconds"], flush=True)
 
 

@@ -62,7 +62,7 @@ def test_the_methods_that_the_page_names_are_built():
     (block,) = [b for b in blocks("recipes.md", "yaml") if "lottery_ticket, rounds" in b]
     lines = [parse(line, "recipes.md") for line in block.splitlines()]
     names = [line["solver"]["method"] for line in lines]
-    assert names == ["l0", "rda", "rigl", "lottery_ticket"]
+    assert names == ["l0", "autoprune", "rda", "rigl", "lottery_ticket"]
     for line in lines:
         validate({**recipes()[1], "stages": None, "training": {"epochs": 1}, **line}).solver.build()
 

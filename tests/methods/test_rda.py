@@ -1,6 +1,7 @@
 """RDA and proximal SGD against the paper's own recursions, and RDA as a method."""
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from espalier import planning
 from espalier.errors import NonFiniteError, RequestError
-from espalier.methods import RDA, DualAveraging, ProxSGD, Setting
+from espalier.methods import RDA, SDA, DualAveraging, ProxSGD, Setting
 from espalier.methods._rda import draw_
 
 DOUBLE = torch.float64
@@ -52,6 +53,55 @@ def test_without_l1_it_is_the_recursion_of_lemma_1():
     for t, found in enumerate(go(RDA([w], gamma=gamma), w, gradients), start=1):
         expected = math.sqrt((t - 1) / t) * expected - gradients[t - 1] / (gamma * math.sqrt(t))
         torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+
+
+def test_rda_at_lambda_zero_is_sda_and_sda_is_minus_root_t_over_gamma_times_the_mean():
+    gamma, gradients = 0.7, draw(20, 5, seed=1)
+    one, two = nn.Parameter(draw(5)), nn.Parameter(draw(5, seed=9))  # whatever w_1 was
+    first, second = SDA([one], gamma=gamma), RDA([two], gamma=gamma)
+    both = zip(go(first, one, gradients), go(second, two, gradients), strict=True)
+    for t, (sda, rda) in enumerate(both, start=1):
+        assert torch.equal(sda, rda)
+        mean = gradients[:t].mean(0)
+        torch.testing.assert_close(sda, -math.sqrt(t) / gamma * mean, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("gamma", "l1"), [(0.2, 0.3), (1.0, 0.1), (0.2, 0.1), (0.2, 0.0)])
+def test_a_stage_may_begin_with_the_weights_as_they_are(gamma, l1):
+    """soft of the new mean at the new λ, over the new γ, is the weight before; of both kinds of group."""
+    w, b = nn.Parameter(draw(200)), nn.Parameter(draw(7, seed=3))
+    optimizer = RDA([{"params": [w], "l1": 0.3}, {"params": [b], "centred": True}], gamma=1.0)
+    for seed in range(5):
+        w.grad, b.grad = draw(200, seed=10 + seed), draw(7, seed=20 + seed)
+        optimizer.step()
+    before, t = (w.detach().clone(), b.detach().clone()), optimizer.state[w]["t"]
+    optimizer.restage_(gamma=gamma, l1=l1)
+    mean = optimizer.state[w]["mean"]
+    torch.testing.assert_close(-math.sqrt(t) / gamma * soft(mean, l1), before[0])
+    assert torch.equal(mean.abs() <= l1, before[0] == 0)
+    centre, drift = optimizer.state[b]["centre"], optimizer.state[b]["mean"]
+    torch.testing.assert_close(centre - math.sqrt(t) / gamma * drift, before[1])
+    assert [group["l1"] for group in optimizer.param_groups] == [l1, 0.0]
+    with pytest.raises(RequestError, match="gamma > 0"):
+        optimizer.restage_(gamma=0.0, l1=l1)
+
+
+def test_zeros_of_rda_stay_under_noise_where_those_of_prox_sgd_come_and_go():
+    """Springs at 0 with noisy gradients, σ > λ: |ḡ| falls below λ for good; a single |g| > λ frees the other."""
+    l1, zeros = 0.5, {}
+    for name in ("rda", "prox_sgd"):
+        w = nn.Parameter(torch.ones(500, dtype=DOUBLE))
+        optimizer = RDA([w], gamma=1.0, l1=l1) if name == "rda" else ProxSGD([w], lr=1.0, l1=l1)
+        seen = []
+        for t in range(400):
+            w.grad = 0.1 * w.detach() + draw(500, seed=100 + t)
+            optimizer.step()
+            seen.append(w.detach() == 0)
+        left = sum(int((a & ~b).sum()) for a, b in itertools.pairwise(seen[200:]))
+        zeros[name] = (float(seen[-1].double().mean()), left)
+    assert zeros["rda"] == (1.0, 0)
+    assert zeros["prox_sgd"][0] < 0.9
+    assert zeros["prox_sgd"][1] > 1000
 
 
 def test_centred_it_is_the_same_recursion_around_the_first_weights():
@@ -301,6 +351,74 @@ def test_stages_begin_with_their_epoch():
     assert all(group["l1"] == 0.0 for group in handle.optimizer.param_groups[1:])
 
 
+def test_the_stages_of_tables_9_and_10_are_a_schedule_of_gamma():
+    """Three stages of 100 epochs: CIFAR-10 γ = 1, 0.2, 0.05; CIFAR-100 γ = 0.28, 0.21, 0.08."""
+    for gammas in ((1.0, 0.2, 0.05), (0.28, 0.21, 0.08)):
+        setting = Setting(optimizer=refuse, lr=0.5, steps_per_epoch=1)
+        stages = tuple(zip((0, 100, 200), gammas, strict=True))
+        _, handle = attach(l1=1e-6, gamma=stages, setting=setting)
+        seen = {}
+        for epoch in range(300):
+            seen[epoch] = handle.optimizer.param_groups[0]["gamma"]
+            handle.step(0.0)
+        assert [seen[e] for e in (0, 99, 100, 199, 200, 299)] == [g for g in gammas for _ in (0, 1)]
+
+
+def test_a_stage_multiplies_the_weights_unless_it_keeps_them():
+    """γ → γ/4: in the next step, whose gradient is 0, all weights are 4 √(t/(t−1)) (t−1)/t times as large."""
+    for keeps in (False, True):
+        model, handle = attach(l1=0.0, gamma=((0, 2.0), (1, 0.5)), keeps_weights=keeps)
+        train(model, handle, 0, 4)
+        before = model.a.weight.detach().clone()
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p)
+        handle.optimizer.step()
+        factor = math.sqrt(5 / 4) * 4 / 5
+        wanted = before * (factor if keeps else 4 * factor)
+        torch.testing.assert_close(model.a.weight.detach(), wanted)
+
+
+# ---- adaptive sparse retraining -----------------------------------------------------------------
+
+
+def zeros_of(model, handle):
+    return {n: model.get_parameter(n).detach() == 0 for n in handle.constraint.names}
+
+
+def test_once_retraining_has_begun_what_is_zero_stays_so_and_t_and_the_mean_go_on():
+    settings = {"l1": ((0, 0.02), (2, 0.0)), "gamma": 0.5}
+    model, handle = attach(retrain_from=2, **settings)
+    free, other = attach(**settings)
+    train(model, handle, 0, 8)
+    train(free, other, 0, 8)
+    at = zeros_of(model, handle)
+    assert 0 < sum(int(z.sum()) for z in at.values()) < 72
+    assert all(
+        torch.equal(at[n], z) for n, z in zeros_of(free, other).items()
+    )  # the same until then
+    assert handle.retraining
+    train(model, handle, 8, 8)
+    train(free, other, 8, 8)
+    after = zeros_of(model, handle)
+    assert all((after[n] | ~at[n]).all() for n in at)  # with λ = 0 nothing but the mask holds them
+    assert sum(int(z.sum()) for z in zeros_of(free, other).values()) == 0
+    assert handle.optimizer.state[model.a.weight]["t"] == 16
+    assert any(model.get_parameter(n).any() for n in at)
+
+
+def test_retraining_is_adaptive_what_becomes_zero_later_stays_so_too():
+    model, handle = attach(retrain_from=0, l1=0.01, gamma=0.5)
+    count = [0]
+    for step in range(40):
+        held = zeros_of(model, handle)
+        train(model, handle, step, 1)
+        now = zeros_of(model, handle)
+        assert all((now[n] | ~held[n]).all() for n in now)
+        count.append(sum(int(z.sum()) for z in now.values()))
+    assert count == sorted(count)
+    assert 0 < count[1] < count[-1]
+
+
 def test_gamma_is_one_over_the_learning_rate_unless_given():
     assert attach()[1].optimizer.param_groups[0]["gamma"] == 2.0
     assert attach(gamma=0.3)[1].optimizer.param_groups[0]["gamma"] == 0.3
@@ -331,7 +449,7 @@ def test_zeros_of_earlier_stages_stay():
 
 
 def test_resume_is_exact_to_the_bit():
-    settings = {"l1": ((0, 1e-3), (2, 5e-3)), "gamma": 0.5, "report_every": 4}
+    settings = {"l1": ((0, 1e-3), (2, 5e-3)), "gamma": 0.5, "report_every": 4, "retrain_from": 1}
     model, handle = attach(**settings)
     train(model, handle, 0, 6)
     saved = copy.deepcopy((model.state_dict(), handle.optimizer.state_dict(), handle.state_dict()))

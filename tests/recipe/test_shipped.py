@@ -18,6 +18,10 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
 # File, the convention its name counts in, the compression to one decimal and the weights left in that convention.
 NAMED = {
+    "autoprune-digits": ("conv_fc_weights", 40.0, 10_762),
+    "autoprune-lenet5-mnist-310x": ("conv_fc_weights", 310.2, 1_388),
+    "autoprune-lenet5-mnist-7pct-macs": ("conv_fc_weights", 15.7, 27_358),
+    "rda-asr-lenet5-mnist": ("conv_fc_weights", 10.0, 43_050),
     "l0-digits": ("conv_fc_weights", 20.0, 21_525),
     "l0-lenet5-mnist": ("conv_fc_weights", 20.0, 21_525),
     "admm-eccv18-lenet5-mnist-71.2x": ("conv_fc_weights", 71.2, 6_050),

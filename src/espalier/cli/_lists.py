@@ -14,6 +14,7 @@ def methods(as_json: AsJson = False) -> None:
 
     found: dict[str, Mapping[str, str]] = {
         "solver.method": _sentences(families.SOLVERS),
+        "solver.estimator": _sentences(families.ESTIMATORS),
         "solver.metric": _sentences(families.METRICS),
         "solver.continuation": _sentences(families.CONTINUATIONS),
         "solver.rho_schedule": _sentences(families.RHO_SCHEDULES),

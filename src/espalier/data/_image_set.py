@@ -98,15 +98,29 @@ class ImageSet:
         """
         if limit is None or limit >= len(self):
             return self
-        if limit < 1:
-            raise RequestError(f"a subset of {limit} images; give at least 1")
+        return self.parted(limit)[0]
+
+    def parted(self, count: int) -> tuple["ImageSet", "ImageSet"]:
+        """The first ``count`` images, as many of each class as can be, and the rest; both in their old order.
+
+        Args:
+            count: 1 ≤ count ≤ len(self).
+
+        Raises:
+            RequestError: ``count`` outside that range.
+        """
+        if not 1 <= count <= len(self):
+            raise RequestError(f"a subset of {count} images; give at least 1, at most {len(self)}")
         # Rank every image within its class, then take the lowest ranks: ties go to the lower class.
         rank = torch.empty_like(self.labels)
         for label in range(len(self.classes)):
             members = (self.labels == label).nonzero().flatten()
             rank[members] = torch.arange(len(members))
         order = torch.argsort(rank * len(self.classes) + self.labels, stable=True)
-        chosen = order[:limit].sort().values
+        first, rest = (part.sort().values for part in (order[:count], order[count:]))
+        return self._only(first), self._only(rest)
+
+    def _only(self, chosen: Tensor) -> "ImageSet":
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
 

@@ -1,9 +1,10 @@
 """Methods: how weights get to where they may be; the frozen choice and the handle it makes."""
 
 from espalier._ground.registry import discover
+from espalier.methods._autoprune import AutoPrune
 from espalier.methods._certificate import Certificate, Figures, Forced, Outcome, Taken
 from espalier.methods._constrained import OWN, Constrained
-from espalier.methods._dual_averaging import RDA, ProxSGD
+from espalier.methods._dual_averaging import RDA, SDA, ProxSGD
 from espalier.methods._freezing import Freezing, GradualFreezing, nearest_of_each_level
 from espalier.methods._handle import Handle
 from espalier.methods._holding import AfterStep, MaskHolder, hold_
@@ -12,6 +13,9 @@ from espalier.methods._l0 import L0
 from espalier.methods._method import Cut, Groups, Method, Setting
 from espalier.methods._pruning import Pruning
 from espalier.methods._rda import Averaging, DualAveraging
+from espalier.methods._recovery import Recovery
+from espalier.methods._straight_through import Estimator, LeakyReLU, Linear, ReLU, Softplus
+from espalier.methods._switching import Switching
 from espalier.methods._update import LayerUpdate, Update
 from espalier.methods._verdict import Course, certify
 
@@ -19,13 +23,16 @@ __all__ = [
     "L0",
     "OWN",
     "RDA",
+    "SDA",
     "AfterStep",
+    "AutoPrune",
     "Averaging",
     "Certificate",
     "Constrained",
     "Course",
     "Cut",
     "DualAveraging",
+    "Estimator",
     "Figures",
     "Forced",
     "Freezing",
@@ -35,12 +42,18 @@ __all__ = [
     "KeepZeros",
     "Keeping",
     "LayerUpdate",
+    "LeakyReLU",
+    "Linear",
     "MaskHolder",
     "Method",
     "Outcome",
     "ProxSGD",
     "Pruning",
+    "ReLU",
+    "Recovery",
     "Setting",
+    "Softplus",
+    "Switching",
     "Taken",
     "Update",
     "certify",

@@ -168,6 +168,56 @@ class RDA(_Proximal):
         else:  # thresholded before it is scaled, so that rounding leaves the criterion |ḡ| ≤ λ exact
             p.copy_(soft(mean, group["l1"])).mul_(-scale).add_(0.0)
 
+    @torch.no_grad()
+    def restage_(self, *, gamma: float, l1: float) -> None:
+        r"""Another γ and λ from the next step on, with the mean gradient that keeps every weight where it is.
+
+        .. math:: \bar g \leftarrow \frac{\gamma'}{\gamma} \operatorname{soft}(\bar g, \lambda)
+                  + \frac{\lambda'}{\lambda} \min(\lambda, \max(-\lambda, \bar g))
+
+        Not in the paper, where γ → γ/c multiplies every weight by c: BatchNorm does not notice, a network
+        without it does. ``gamma`` alone is for centred groups, whose λ stays 0.
+
+        Raises:
+            RequestError: A number outside its range.
+        """
+        if not (0 < gamma < math.inf and 0 <= l1 < math.inf):
+            raise RequestError(f"gamma={gamma}, l1={l1}; give gamma > 0 and l1 >= 0")
+        for group in self.param_groups:
+            old, wanted = group["l1"], 0.0 if group["centred"] else l1
+            ratio = gamma / group["gamma"]
+            for p in group["params"]:
+                if "mean" in self.state[p]:
+                    mean = self.state[p]["mean"]
+                    inside = mean.clamp(-old, old).mul_(wanted / old if old else 0.0)
+                    mean.copy_(soft(mean, old).mul_(ratio).add_(inside))
+            group["gamma"], group["l1"] = gamma, wanted
+
+
+class SDA(RDA):
+    r"""Simple dual averaging, :math:`w_{t+1} = -(\sqrt t/\gamma) \bar g_t`: RDA without a threshold.
+
+    By Lemma 1 it is SGD at the rate 1/(γ√t) with a shrinkage that fades,
+    :math:`w_{t+1} = \sqrt{(t-1)/t}\, w_t - g_t/(\gamma\sqrt t)`.
+
+    Args:
+        params: As of :class:`RDA`, and the rest likewise.
+        gamma: γ > 0.
+        centred: Whether the proximal term is around the first weights.
+        start: t_0 >= 0.
+
+    Example:
+        >>> w = nn.Parameter(torch.tensor([5.0, 5.0]))
+        >>> optimizer = SDA([w], gamma=0.5)
+        >>> w.grad = torch.tensor([3.0, -1.0]); optimizer.step(); w.data
+        tensor([-6.,  2.])
+    """
+
+    def __init__(
+        self, params: Groups, *, gamma: float = 1.0, centred: bool = False, start: int = 0
+    ) -> None:
+        super().__init__(params, gamma=gamma, centred=centred, start=start)
+
 
 class ProxSGD(_Proximal):
     r"""Proximal stochastic gradient descent with an :math:`\ell_1` term: what RDA is compared with.

@@ -1,7 +1,7 @@
 """Gates on the units of a plan: one vector of them, spread over the parameters that they multiply."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -30,6 +30,11 @@ class Units:
     limits: Tensor
     """Of every budget: the fraction d that may stay."""
 
+    def as_one(self, live: Tensor) -> "Units":
+        """The same units in one budget without a limit, each by its part of all ``live`` weights."""
+        rates = live / live.sum().clamp(min=1)
+        return replace(self, sizes=(len(live),), rates=rates, limits=torch.ones_like(live[:1]))
+
     def spread(self, z: Tensor) -> dict[str, Tensor]:
         """The gates of every parameter. What stays in any case, index -1, has a gate of 1."""
         z = torch.cat([z, z.new_ones(1)])
@@ -49,7 +54,25 @@ class Units:
 
     def prices(self, duals: Tensor) -> Tensor:
         """Of every gate: ∂/∂P of Σ λ_b · share_b."""
-        return torch.cat([d.expand(n) for d, n in zip(duals, self.sizes, strict=True)]) * self.rates
+        return self.each(duals) * self.rates
+
+    def each(self, of_budgets: Tensor) -> Tensor:
+        """Of every gate: what its budget has."""
+        return torch.cat([d.expand(n) for d, n in zip(of_budgets, self.sizes, strict=True)])
+
+    def threshold(self, m: Tensor, limits: Tensor) -> Tensor:
+        """Of every budget: the smallest δ >= 0 so that the gates with m > δ are at most its limit."""
+        found = []
+        parts = zip(
+            torch.split(m, list(self.sizes)), torch.split(self.rates, list(self.sizes)), strict=True
+        )
+        for (each, rates), limit in zip(parts, limits, strict=True):
+            positive = each > 0  # few, once most are closed: what is sorted at every step
+            above, order = each[positive].sort(descending=True)
+            taken = rates[positive][order].cumsum(0, dtype=torch.float64)
+            beyond = above[taken > limit * (1 + 1e-6)]  # rates are thirds and sevenths
+            found.append(beyond[0] if len(beyond) else each.new_zeros(()))
+        return torch.stack(found)
 
 
 def units_of(constraint: Constraint, device: torch.device) -> Units:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -42,6 +43,7 @@ class Setting:
         seed: Of the run; a method draws from it what it draws.
         held: Masks of zeros that earlier stages hold; they stay held.
         probe: f on one fixed batch, for surrogate condition (3); ``None``: the interval's mean loss.
+        autocast: In which type the loss is computed; ``None``: as the weights are.
     """
 
     optimizer: Callable[[Groups], Optimizer]
@@ -52,6 +54,7 @@ class Setting:
     seed: int = 0
     held: Masks = field(default_factory=dict)
     probe: Callable[[], float] | None = None
+    autocast: torch.dtype | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,10 @@ class Method(Family, ABC):
     def label(self) -> str:
         """What tables call it with these settings."""
         return self.title
+
+    def trains_on(self, task: Task) -> Task:
+        """What the loop takes its batches from: the task, or the part of it that weights may see."""
+        return task
 
     def advice(self, steps: int | None) -> tuple[str, ...]:
         """What to say before a run of so many optimiser steps (``None``: not known) that will disappoint."""

@@ -41,13 +41,17 @@ class DualAveraging(Method):
             anew from the run's seed. ``None``: they stay. √2 is He's; with BatchNorm up to 100 is good.
         start: t_0: above 0 the weights at hand are not forgotten (as :class:`~espalier.methods.RDA`); not in the paper.
         he: False: a = s/√k instead, PyTorch's own at s = 1.
+        keeps_weights: Let a stage that changes γ or λ begin with the weights as they are
+            (:meth:`~espalier.methods.RDA.restage_`); the paper's own multiplies all by γ/γ'.
+        retrain_from: The epoch at which adaptive sparse retraining begins: from there on a weight that is exactly
+            zero, or becomes so, stays zero, and the others go on as before. ``None``: never.
         report_every: Steps between two updates, which only record evidence.
         onto_plan: Let the cut also project onto the plan's budget, for tables at equal density.
 
     Raises:
         RequestError: A number outside its range.
 
-    Source: He, Jia, Xu, Zhang & Zhao, COAP 2020 (arXiv:1807.04222), Algorithm 2 and §4.1.
+    Source: He, Jia, Xu, Zhang & Zhao, COAP 2020 (arXiv:1807.04222), Algorithm 2, §4.1 and Tables 9 and 10.
     """
 
     name = "rda"
@@ -59,6 +63,8 @@ class DualAveraging(Method):
     scale: Annotated[float, Gt(0)] | None = None
     he: bool = True
     start: Annotated[int, Ge(0)] = 0
+    keeps_weights: bool = False
+    retrain_from: Annotated[int, Ge(0)] | None = None
     report_every: Annotated[int, Ge(1)] = 50
     onto_plan: bool = False
 
@@ -115,7 +121,8 @@ class Averaging(Handle):
         constraint.check(model)
         self.method, self._epoch = method, setting.steps_per_epoch
         self._gamma = method.gamma or 1.0 / setting.lr
-        if self._epoch is None and (len(_stages(method.l1)) > 1 or len(_stages(self._gamma)) > 1):
+        staged = len(_stages(method.l1)) > 1 or len(_stages(self._gamma)) > 1
+        if self._epoch is None and (staged or method.retrain_from):
             raise RequestError(
                 "stages by epoch, but the steps of an epoch are not known; set steps_per_epoch "
                 "of the setting, or give one figure"
@@ -138,6 +145,12 @@ class Averaging(Handle):
         hold_(dict(model.named_parameters()), self._held)
         self._loss = MeanLoss()
 
+    @property
+    def retraining(self) -> bool:
+        """Whether what is zero now stays so: adaptive sparse retraining has begun."""
+        begin = self.method.retrain_from
+        return begin is not None and self._count >= begin * (self._epoch or 0)
+
     @torch.no_grad()
     def _after_step_(self, loss: Tensor | float) -> None:
         """Open the next stage; record evidence when it is due.
@@ -150,6 +163,10 @@ class Averaging(Handle):
             self._open_(self._count // self._epoch)
         if self._count % self.method.report_every == 0:
             self.updates.append(self._record())
+        if self.retraining:  # monotone: what is held is zero, so that no mask ever opens again
+            self._hold_()
+            weights = {n: self.model.get_parameter(n) for n in self.constraint.names}
+            self._held = {**self._held, **{n: w != 0 for n, w in weights.items()}}
 
     @torch.no_grad()
     def target(self) -> Cut:
@@ -170,8 +187,13 @@ class Averaging(Handle):
 
     def _open_(self, epoch: int) -> None:
         thresholded, others = self.optimizer.param_groups
-        thresholded["l1"] = _at(self.method.l1, epoch)
-        thresholded["gamma"] = others["gamma"] = _at(self._gamma, epoch)
+        l1, gamma = _at(self.method.l1, epoch), _at(self._gamma, epoch)
+        if (thresholded["l1"], thresholded["gamma"]) == (l1, gamma):
+            return
+        if self.method.keeps_weights:
+            self.optimizer.restage_(gamma=gamma, l1=l1)
+        thresholded["l1"] = l1
+        thresholded["gamma"] = others["gamma"] = gamma
 
     def _record(self) -> Update:
         loss = self._loss.take(self._count, "raise gamma, or lower scale")

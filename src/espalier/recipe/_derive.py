@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import Field, create_model
+from pydantic import Field, Strict, create_model
 
 from espalier._ground.registry import Family, reference
 from espalier.recipe._part import Named
@@ -105,6 +105,9 @@ def _replaced(hint: Any, types: Types) -> Any:
         return Annotated[(_replaced(inner, types), *metadata)]
     if get_origin(hint) in (Union, UnionType):
         return Union[tuple(_replaced(arm, types) for arm in get_args(hint))]  # noqa: UP007
+    if get_origin(hint) is tuple:  # a recipe has lists
+        items = tuple(one if one is ... else _replaced(one, types) for one in get_args(hint))
+        return Annotated[tuple[items], Strict(False)]  # type: ignore[valid-type]
     return types.get(hint, hint)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 from pydantic import AliasChoices, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from espalier.methods import OWN, Constrained, GradualFreezing, KeepZeros, Method
+from espalier.methods import OWN, Constrained, Estimator, GradualFreezing, KeepZeros, Method
 from espalier.metrics import Metric
 from espalier.recipe._choice import Choice, Sections
 from espalier.recipe._derive import derived, fields_of
@@ -98,6 +98,7 @@ def _family(word: str, base: type[Any], types: Mapping[Any, Any] | None = None) 
 METRICS = _family("metric", Metric)
 CONTINUATIONS = _family("continuation", Schedule)
 RHO_SCHEDULES = _family("rho schedule", RhoSchedule)
+ESTIMATORS = _family("estimator", Estimator)
 SETS = _family("set", Set)
 OPTIMISERS = _family("optimiser", Optimiser)
 SCHEDULES = _family("schedule", LearningRate)
@@ -107,6 +108,7 @@ _TYPES: Mapping[Any, Any] = {
     "opening": Annotated[Named, Choice(CONTINUATIONS)],
     Metric: Annotated[Named, Choice(METRICS)],
     Schedule: Annotated[Named, Choice(CONTINUATIONS)],
+    Estimator: Annotated[Named, Choice(ESTIMATORS)],
     RhoSchedule: Annotated[Named, Choice(RHO_SCHEDULES)],
     type(OWN): None,  # what is left out in a recipe
 }

@@ -137,14 +137,14 @@ class Run:
         training, task, method = stage.training, self.task, stage.method
         if method is None and (self.state.held or stage.cut):
             method = KeepZeros()
-        steps = training.epochs * task.steps_per_epoch
         if method is None:
             return None
+        per_epoch = method.trains_on(task).steps_per_epoch
         assert self.constraint is not None  # check_stages
         setting = Setting(
             optimizer=lambda groups: build_optimizer(groups, training),
-            steps=steps or None, steps_per_epoch=task.steps_per_epoch, lr=training.lr, task=task,
-            seed=self.seed, held=self.state.held,
+            steps=training.epochs * per_epoch or None, steps_per_epoch=per_epoch, lr=training.lr,
+            task=task, seed=self.seed, held=self.state.held, autocast=autocast_dtype(training),
             probe=probe_of(self.model, task) if self.probe else None,
         )  # fmt: skip
         constraint = self.constraint
@@ -154,7 +154,8 @@ class Run:
         return method.attach(self.model, constraint, setting)
 
     def _train(self, stage: Stage, handle: Handle | None) -> FitResult:
-        training, task, options = stage.training, self.task, self.options
+        training, options = stage.training, self.options
+        task = self.task if stage.method is None else stage.method.trains_on(self.task)
         optimizer = None if handle is None else handle.optimizer
         if optimizer is None:
             optimizer = build_optimizer(self.model.parameters(), training)

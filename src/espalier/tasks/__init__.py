@@ -7,7 +7,7 @@ from espalier.tasks._fingerprint import fingerprint
 from espalier.tasks._loaders import FromLoaders
 from espalier.tasks._sampler import SeededSampler, seeded_loader
 from espalier.tasks._splitting import Pair
-from espalier.tasks._task import Batch, DataPart, Goal, Task
+from espalier.tasks._task import Batch, DataPart, Goal, Parted, Task
 
 __all__ = [
     "Accuracy",
@@ -21,6 +21,7 @@ __all__ = [
     "Labelled",
     "LossFn",
     "Pair",
+    "Parted",
     "SeededSampler",
     "Task",
     "fingerprint",

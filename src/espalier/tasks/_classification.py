@@ -1,5 +1,6 @@
 """Image classification from sets held in memory."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
@@ -126,6 +127,23 @@ class Classification:
     def fingerprint(self) -> dict[str, Any]:
         """What the images and labels are: :func:`espalier.tasks.fingerprint`."""
         return {"train": of_images(self.train), "test": of_images(self.test)}
+
+    def parted(self, fraction: float) -> tuple["Classification", "Classification"]:
+        """The task on most of its training images, and on ``fraction`` of them, the same of each class.
+
+        The parts have no image in common and are the same in every run; the test images are those of both.
+        """
+        few, most = self.train.parted(max(1, round(fraction * len(self.train))))
+        return self._on(most), self._on(few)
+
+    def _on(self, train: ImageSet) -> "Classification":
+        if not len(train):
+            raise RequestError(
+                f"of {len(self.train)} training images one part is empty; hold out fewer"
+            )
+        part = copy.copy(self)
+        part.train, part.batch_size = train, min(self.batch_size, len(train))
+        return part
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Labelled]:
         """The batches of ``epoch``, from step ``start`` on."""

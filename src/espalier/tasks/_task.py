@@ -100,3 +100,11 @@ class Task(Protocol):
         Args:
             limit: At most so many samples.
         """
+
+
+@runtime_checkable
+class Parted(Protocol):
+    """A task that can hold out a part of its training data, for a method that learns from two."""
+
+    def parted(self, fraction: float) -> tuple[Task, Task]:
+        """The task on the rest of its training data, and on ``fraction`` of it; nothing is in both."""

@@ -8,7 +8,7 @@ from torch import nn
 
 import espalier as esp
 from espalier._ground.tree import load_tree, save_tree
-from espalier.methods import Keeping
+from espalier.methods import SSL, Keeping, Lasso
 from espalier.solvers import SLR, Rounds
 
 STEPS = 24
@@ -58,6 +58,16 @@ HANDLES = {
     ),
     "on levels": lambda model, optimizer, held: esp.Pruning(
         model, esp.quantise_plan(model, 2), slr(settle=None), optimizer, steps=STEPS, held=held
+    ),
+    "ssl, proximal": lambda model, optimizer, held: Lasso(
+        model, esp.plan(model, density=0.25), SSL(filters=0.5, shapes=0.5), optimizer, held
+    ),
+    "ssl, sub-gradient": lambda model, optimizer, held: Lasso(
+        model,
+        esp.plan(model, density=0.25),
+        SSL(filters=0.1, proximal=False, threshold=0.4, onto_plan=True),
+        optimizer,
+        held,
     ),
     "freezing": freezing,
     "keeping": keeping,

@@ -84,7 +84,10 @@ def test_what_cannot_be_built_is_told(own_code, name, error, says):
 
 
 def test_arguments_that_do_not_fit_are_refused_beforehand(own_code):
-    with pytest.raises(RequestError, match=r"lenet5: .*'clases'; it takes \(classes: int = 10\)"):
+    with pytest.raises(
+        RequestError,
+        match=r"lenet5: .*'clases'; it takes \(classes: int = 10, batchnorm: bool = False\)",
+    ):
         models.build("lenet5", clases=3)
     with pytest.raises(RequestError, match=r"own_nets:make: .*'depth'"):
         models.build("own_nets:make", depth=3)

@@ -8,7 +8,7 @@ import yaml
 
 from espalier import metrics, sets, solvers
 from espalier.errors import RecipeError
-from espalier.methods import Constrained, GradualFreezing, KeepZeros, Method
+from espalier.methods import Constrained, GradualFreezing, HoldFromStart, KeepZeros, Method
 from espalier.recipe import SOLVERS, _yaml, load, override, validate
 from espalier.recipe import _building as building
 from espalier.recipe._building import make_model, make_plan, make_stages, make_task
@@ -68,7 +68,7 @@ def test_every_concrete_class_of_a_family_has_a_section():
     def targets(sections):
         return {section.target for section in sections.values()}
 
-    unnamed = {Constrained, GradualFreezing, KeepZeros}
+    unnamed = {Constrained, GradualFreezing, HoldFromStart, KeepZeros}
     assert ours(solvers.Solver) | ours(Method) | ours(Procedure) == targets(SOLVERS) | unnamed
     assert ours(metrics.Metric) == targets(METRICS)
     assert ours(solvers.Schedule) == targets(CONTINUATIONS)

@@ -40,6 +40,14 @@ NAMED = {
     "digits-methods": ("conv_fc_weights", 40.0, 10_762),
     "lenet5-mnist-methods": ("conv_fc_weights", 85.2, 5_050),
     "lottery-ticket-lenet5-mnist-12x": ("conv_fc_weights", 12.0, 35_875),
+    "quality-threshold-lenet5-mnist-12x": ("conv_fc_weights", 12.0, 35_875),
+    "quality-threshold-digits": ("conv_fc_weights", 12.0, 35_875),
+    "digits-scores": ("conv_fc_weights", 40.0, 10_762),
+    "digits-at-start": ("conv_fc_weights", 20.0, 21_525),
+    "ssl-digits": ("conv_fc_weights", 1.4, 297_600),  # the plan; the prices say how much stays
+    "ssl-lenet5-mnist": ("conv_fc_weights", 1.4, 297_600),
+    "filter-entropy-digits": ("conv_fc_weights", 2.0, 220_425),
+    "slimming-digits": ("conv_fc_weights", 2.0, 220_425),
 }
 
 

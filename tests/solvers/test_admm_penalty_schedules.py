@@ -1,11 +1,14 @@
 """ADMM, its ρ schedules, the penalty method and the budget's schedules, by hand."""
 
+import math
+
 import pytest
 import torch
 
 from espalier.solvers import (
     ADMM,
     Constant,
+    CosineRho,
     Cubic,
     GeometricRho,
     Gradual,
@@ -55,6 +58,22 @@ def test_geometric_rho_keeps_lambda_or_as_the_authors_u(rescale):
     for _ in range(20):
         state, _ = solver.update(w1, state, TopK(4), Observed(loss=0.0))
     assert state.rho == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+def test_cosine_rho_rises_to_its_maximum_and_keeps_lambda_or_u(rescale):
+    schedule = CosineRho(maximum=0.5, updates=4, rescale_dual=rescale)
+    solver, weights = ADMM(rho=0.1, rho_schedule=schedule), draw(8)
+    state, rhos = solver.init(weights[0], TopK(4)), []
+    u = {n: torch.zeros_like(w) for n, w in weights[0].items()}
+    for w in weights[1:]:
+        z = TopK(4).project({n: w[n] + u[n] for n in w})
+        old, (state, _) = state.rho, solver.update(w, state, TopK(4), Observed(loss=0.0))
+        u = {n: (u[n] + w[n] - z[n]) * (old / state.rho if rescale else 1.0) for n in w}
+        torch.testing.assert_close(state.multiplier, {n: state.rho * u[n] for n in u})
+        rhos.append(state.rho)
+    half = [0.1 + 0.4 * (1 - math.cos(math.pi * k / 4)) / 2 for k in (1, 2, 3, 4, 4, 4, 4)]
+    assert rhos == pytest.approx(half)
 
 
 def test_staged_rho_restarts_from_the_weights_of_the_last_stage():

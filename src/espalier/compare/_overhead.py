@@ -84,6 +84,7 @@ class _Stepper:
     def __init__(self, job: Job, method: Method | None) -> None:
         self.job, self.model = job, copy.deepcopy(job.model)
         training = make_training(job.recipe, job.recipe.training)
+        self.sam = training.sam
         self.handle: Handle | None = None
         if method is not None:
             # Of a run without end: RigL asks for one. What opens its budget is to stay on the plan's own.
@@ -92,6 +93,7 @@ class _Stepper:
                 optimizer=lambda groups: build_optimizer(groups, training),
                 steps=None if opens else NEVER,
                 lr=training.lr,
+                task=job.task,
             )
             self.handle = method.attach(self.model, job.plan, setting)
         optimizer = None if self.handle is None else self.handle.optimizer
@@ -105,7 +107,7 @@ class _Stepper:
     def step(self, batch: Any) -> None:
         _wait(self.model)
         began = time.perf_counter()
-        train_step(self.model, self.job.task, batch, self.optimizer, self.handle)
+        train_step(self.model, self.job.task, batch, self.optimizer, self.handle, sam=self.sam)
         _wait(self.model)
         self.times.append(time.perf_counter() - began)
 

@@ -29,7 +29,8 @@ class Row:
             ``hard_pruned_bn`` with BatchNorm re-estimated, ``retrained``) the goal's figure; None where
             there was no such stage.
         compression: In the convention ``conv_fc_weights``.
-        epochs: Of pruning, rounds and all; pretraining and retraining not counted.
+        epochs: Of pruning, rounds and all, those of sharpness-aware steps counted twice; pretraining and
+            retraining not counted.
         seconds: Wall-clock time of them.
         overhead: Step time over that of dense training; None where there is nothing to add.
     """

@@ -6,7 +6,21 @@ from espalier.metrics._adam import AdamMoment
 from espalier.metrics._diagonal import diagonal
 from espalier.metrics._fisher import Fisher
 from espalier.metrics._metric import Gauge, Identity, Metric
+from espalier.metrics._movement import Movement
+from espalier.metrics._scores import ranking
+from espalier.metrics._taylor import Taylor
 
-__all__ = ["Activations", "AdamMoment", "Fisher", "Gauge", "Identity", "Metric", "diagonal"]
+__all__ = [
+    "Activations",
+    "AdamMoment",
+    "Fisher",
+    "Gauge",
+    "Identity",
+    "Metric",
+    "Movement",
+    "Taylor",
+    "diagonal",
+    "ranking",
+]
 
 discover(__name__, globals())

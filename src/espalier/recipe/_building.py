@@ -301,6 +301,7 @@ def make_training(recipe: Recipe, phase: TrainingSection) -> Training:
         optimizer=phase.optimiser.build(),
         schedule=phase.schedule.build(),
         clip=phase.clip,
+        sam=phase.sam,
         autocast=phase.autocast is not None,
         evaluate_every=recipe.evaluate_every,
     )

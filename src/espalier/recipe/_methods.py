@@ -8,7 +8,15 @@ from typing import Annotated, Any, cast
 from pydantic import AliasChoices, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from espalier.methods import OWN, Constrained, Estimator, GradualFreezing, KeepZeros, Method
+from espalier.methods import (
+    OWN,
+    Constrained,
+    Estimator,
+    GradualFreezing,
+    HoldFromStart,
+    KeepZeros,
+    Method,
+)
 from espalier.metrics import Metric
 from espalier.recipe._choice import Choice, Sections
 from espalier.recipe._derive import derived, fields_of
@@ -119,7 +127,7 @@ def _method(name: str, target: type[Any]) -> type[Named]:
     return derived(name, target, _TYPES, base=base)
 
 
-_ELSEWHERE = (Constrained, GradualFreezing, KeepZeros)
+_ELSEWHERE = (Constrained, GradualFreezing, HoldFromStart, KeepZeros)
 """Methods that recipes say in other words: a solver's name, ``quantise.freeze``, a stage without a method."""
 
 SOLVERS = Sections("method", Solver, Method, Procedure, derive=_method, without=_ELSEWHERE)

@@ -179,6 +179,8 @@ class Phase(Section):
     """How the learning rate moves over the phase."""
     clip: Annotated[float, Gt(0)] | None = None
     """Largest Euclidean norm of the data gradient."""
+    sam: Annotated[float, Ge(0)] | None = None
+    """Radius of sharpness-aware steps; 0: plain ones."""
 
 
 class SearchBitsSection(Section):
@@ -268,6 +270,8 @@ class TrainingSection(Section):
     """Samples per step."""
     clip: Annotated[float, Gt(0)] | None = None
     """Largest Euclidean norm of the data gradient; the solver's pull is added after."""
+    sam: Annotated[float, Ge(0)] = 0.0
+    """Radius of sharpness-aware steps (SAM), each of which takes two gradients; 0: plain steps."""
     autocast: Literal["bfloat16"] | None = None
     """Compute the loss in this type; weights stay as they are."""
     seed: Annotated[int, Ge(0), Lt(1 << 63)] = 0

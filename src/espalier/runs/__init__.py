@@ -4,6 +4,7 @@ from espalier._ground.registry import discover
 from espalier.runs._aims import OnLevelsOf, Planned, Round, SearchBits
 from espalier.runs._folder import RunFolder
 from espalier.runs._options import RunOptions
+from espalier.runs._quality import QualityThreshold, Scanned
 from espalier.runs._record import RunRecord, read_run
 from espalier.runs._result import Result, StageResult, read_result
 from espalier.runs._running import RunResult, run_stages
@@ -19,6 +20,7 @@ __all__ = [
     "OnLevelsOf",
     "Planned",
     "Procedure",
+    "QualityThreshold",
     "Quantise",
     "Redraw",
     "Result",
@@ -28,6 +30,7 @@ __all__ = [
     "RunOptions",
     "RunRecord",
     "RunResult",
+    "Scanned",
     "SearchBits",
     "Stage",
     "StageResult",

@@ -109,7 +109,7 @@ def planned_of(stages: Sequence[Stage]) -> Planned | None:
     """
     found = None
     for stage in stages:
-        aim = stage.aim.planned if isinstance(stage.aim, Round) else stage.aim
+        aim = getattr(stage.aim, "planned", stage.aim)  # of rounds and the like: what they approach
         if isinstance(aim, Planned) and aim != (found or aim):
             raise RequestError(
                 f"stage {stage.name!r}: a run has one plan, and a stage before it has another; make two runs, "

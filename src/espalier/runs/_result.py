@@ -47,6 +47,8 @@ class StageResult(Closed):
     """Under which name of the result its figures stand; null: here alone."""
     epochs: int
     steps: int
+    gradients: int | None = None
+    """Gradients computed for them: one a step, two where it is sharpness-aware; null in older runs: one a step."""
     seconds: float
     """Wall-clock time, summed over resumes."""
     step_seconds: float
@@ -133,8 +135,10 @@ class Result(Closed):
 
     @property
     def pruning_epochs(self) -> int:
-        """Of the stages that pruned, rounds and all."""
-        return sum(s.epochs for s in self.pruning) if self.stages else self.epochs.get("prune", 0)
+        """Of the stages that pruned, rounds and all; of sharpness-aware steps, which take two gradients, doubled."""
+        if not self.stages:
+            return self.epochs.get("prune", 0)
+        return sum(s.epochs * ((s.gradients or s.steps) // max(1, s.steps)) for s in self.pruning)
 
     @property
     def pruning_seconds(self) -> float | None:

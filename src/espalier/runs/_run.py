@@ -165,7 +165,7 @@ class Run:
         return fit(
             self.model, task, handle, optimizer=optimizer, epochs=training.epochs, phase=stage.name,
             scheduler=scheduler,
-            evaluate_every=training.evaluate_every, clip=training.clip, goal=stage.goal,
+            evaluate_every=training.evaluate_every, clip=training.clip, sam=training.sam, goal=stage.goal,
             autocast=autocast_dtype(training), run=self.run,
             snapshots=snapshots_of(self.stages, stage.name),
             checkpoint_every=options.checkpoint_every, checkpoint_seconds=options.checkpoint_seconds,

@@ -102,7 +102,7 @@ class RunState:
             {
                 "name": stage.name, "method": stage.label,
                 "figure": stage.figure, "epochs": fitted.epochs, "steps": fitted.steps,
-                "seconds": fitted.seconds, "step_seconds": fitted.step_seconds,
+                "gradients": fitted.gradients, "seconds": fitted.seconds, "step_seconds": fitted.step_seconds,
                 "stopped": fitted.stopped, "metrics": fitted.metrics,
                 "cut": cut and cut[0], "cut_bn": cut and cut[1], "nonzero": nonzero,
             }

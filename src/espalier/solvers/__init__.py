@@ -5,7 +5,7 @@ from espalier.solvers._admm import ADMM
 from espalier.solvers._gradual import Gradual
 from espalier.solvers._one_shot import OneShot
 from espalier.solvers._penalty import Penalty
-from espalier.solvers._rho import ConstantRho, GeometricRho, RhoSchedule, StagedRho
+from espalier.solvers._rho import ConstantRho, CosineRho, GeometricRho, RhoSchedule, StagedRho
 from espalier.solvers._rigl import RigL
 from espalier.solvers._schedules import Constant, Cubic, Rounds, Schedule
 from espalier.solvers._slr import SLR
@@ -27,6 +27,7 @@ __all__ = [
     "Conditions",
     "Constant",
     "ConstantRho",
+    "CosineRho",
     "Cubic",
     "GeometricRho",
     "Gradual",

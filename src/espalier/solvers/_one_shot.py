@@ -20,7 +20,7 @@ class OneShot(Solver):
     title = "One-shot magnitude"
     sentence = "One-shot magnitude pruning: train as ever, cut once at the end"
     defaults: ClassVar[dict[str, Any]] = {"opening": Constant(), "settle": None}
-    takes = frozenset({"cadence"})  # it cuts at the end, whatever the budget did before
+    takes = frozenset({"cadence", "metric"})  # it cuts at the end, whatever the budget did before
     updates_wanted = 0  # its updates do nothing
     approach = Approach(
         sentence="One-shot pruning trains as ever until its cut; nothing leads the weights there before."

@@ -1,5 +1,6 @@
 """How ρ moves from update to update, and what becomes of the multiplier when it does."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -47,6 +48,36 @@ class GeometricRho(RhoSchedule):
 
     def after(self, state: Pulling, w: Weights, constraint: Projector) -> Pulling:
         rho = max(state.rho, min(self.maximum, self.factor * state.rho))
+        grown = 1.0 if self.rescale_dual else rho / state.rho
+        multiplier = {name: grown * value for name, value in state.multiplier.items()}
+        return replace(state, rho=rho, multiplier=multiplier)
+
+
+@dataclass(frozen=True)
+class CosineRho(RhoSchedule):
+    r"""ρ rises from the solver's own to ``maximum`` by half a cosine over ``updates`` updates.
+
+    .. math:: \rho_k = \rho_0 + (\rho_{max} - \rho_0) \, \tfrac12 \bigl(1 - \cos \tfrac{\pi k}{K}\bigr)
+
+    SAFE's schedule, from nearly 0 to 1e-3, with U kept as ρ moves; ``rescale_dual=True`` keeps Λ instead.
+    Source: Lee et al., "SAFE: Finding Sparse and Flat Minima to Improve Pruning", ICML 2025.
+    """
+
+    name = "cosine"
+    sentence = "ρ rises by half a cosine over `updates` updates, to `maximum`; SAFE's"
+
+    maximum: Annotated[float, Gt(0)] = 1e-3
+    updates: Annotated[int, Ge(1)] = 100
+    rescale_dual: bool = False
+
+    def after(self, state: Pulling, w: Weights, constraint: Projector) -> Pulling:
+        if state.k > self.updates:
+            return state
+        before, now = (
+            0.5 + 0.5 * math.cos(math.pi * k / self.updates) for k in (state.k - 1, state.k)
+        )
+        # What is left to rise shrinks as the cosine does, so that ρ₀ need not be remembered.
+        rho = self.maximum - (self.maximum - state.rho) * now / before
         grown = 1.0 if self.rescale_dual else rho / state.rho
         multiplier = {name: grown * value for name, value in state.multiplier.items()}
         return replace(state, rho=rho, multiplier=multiplier)

@@ -27,6 +27,7 @@ def check_settings(
     epochs: int,
     evaluate_every: int,
     clip: float | None,
+    sam: float,
     autocast: torch.dtype | None,
     checkpoint_every: int | None,
 ) -> None:
@@ -39,6 +40,8 @@ def check_settings(
         raise RequestError(f"checkpoint_every={checkpoint_every}; give at least 1 (steps)")
     if clip is not None and not clip > 0:
         raise RequestError(f"clip={clip}; give a norm > 0, or None not to clip")
+    if not 0 <= sam < math.inf:
+        raise RequestError(f"sam={sam}; give a radius > 0, or 0 for plain steps")
     if autocast is not None and autocast != torch.bfloat16:
         raise RequestError(
             f"autocast={autocast}; give torch.bfloat16 (float16 would need loss scaling) or None"

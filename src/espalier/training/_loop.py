@@ -35,6 +35,7 @@ class FitResult:
         phase: Its name.
         epochs: Epochs trained.
         steps: Optimiser steps trained.
+        gradients: Gradients computed for them: one a step, two where it is sharpness-aware.
         stopped: ``"epochs"`` (all were done) or ``"goal"``.
         metrics: Of the model as it is, at the last evaluation; None if there was none.
         hard_pruned: Of the model as if cut; None without pruning.
@@ -47,6 +48,7 @@ class FitResult:
     phase: str
     epochs: int
     steps: int
+    gradients: int
     stopped: str
     metrics: Metrics | None
     hard_pruned: Metrics | None
@@ -68,6 +70,7 @@ def fit(
     evaluate_every: int = 1,
     goal: float | None = None,
     clip: float | None = None,
+    sam: float = 0.0,
     autocast: torch.dtype | None = None,
     run: Journal | None = None,
     snapshots: Mapping[int, str] | None = None,
@@ -93,6 +96,7 @@ def fit(
         clip: Largest Euclidean norm of the gradient of the *data* loss, over all parameters. The
             pull is added afterwards: it is exact, has no noise to guard against, and clipped
             together with the data it would weaken just when the data gradient is large.
+        sam: Radius of sharpness-aware steps, >= 0; 0: plain ones. Each takes two gradients.
         autocast: Compute the loss in this type, ``torch.bfloat16``; weights stay as they are.
         run: Where events and checkpoints go. If its last checkpoint is of this ``phase``, training
             goes on from there, to the same bytes on a CPU as if it had never been interrupted.
@@ -112,7 +116,7 @@ def fit(
         CheckpointError: The run's checkpoints cannot be read, or are of something else.
         RunFolderError: The disk is full.
     """
-    check_settings(epochs, evaluate_every, clip, autocast, checkpoint_every)
+    check_settings(epochs, evaluate_every, clip, sam, autocast, checkpoint_every)
     optimizer = optimizer if pruning is None or optimizer is not None else pruning.optimizer
     if optimizer is None:
         raise RequestError("no optimizer; give optimizer=, or a handle that has one")
@@ -174,7 +178,7 @@ def fit(
             look = device.type == "cpu" or progress.step % 20 == 0
             check = partial(check_loss, progress=progress, run=run) if look else None
             loss = train_step(
-                model, task, batch, optimizer, pruning, cast=cast, clip=clip, check=check
+                model, task, batch, optimizer, pruning, cast=cast, clip=clip, sam=sam, check=check
             )
             if scheduler is not None:
                 scheduler.step()
@@ -230,6 +234,7 @@ def fit(
         phase=phase,
         epochs=progress.epoch,
         steps=progress.steps,
+        gradients=progress.steps * (2 if sam else 1),
         stopped=progress.stopped,
         metrics=last.get("metrics"),
         hard_pruned=last.get("hard_pruned"),

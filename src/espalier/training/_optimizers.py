@@ -47,6 +47,7 @@ class Training:
         milestones: For ``"step"``: fractions of the phase after which the rate falls by ``gamma``.
         gamma: For ``"step"``: what each fall leaves, in (0, 1].
         clip: Largest norm of the data gradient; None for any.
+        sam: Radius >= 0 of sharpness-aware steps (Foret et al. 2021), which take two gradients each; 0: plain ones.
         autocast: Whether to compute the loss in bfloat16.
         evaluate_every: Epochs between two evaluations, >= 1.
 
@@ -69,6 +70,7 @@ class Training:
     milestones: tuple[float, ...] = (0.5, 0.75)
     gamma: float = 0.1
     clip: float | None = None
+    sam: float = 0.0
     autocast: bool = False
     evaluate_every: int = 1
 
@@ -81,6 +83,7 @@ class Training:
             "warmup >= 0": 0 <= self.warmup < math.inf,
             "0 <= milestones <= 1": all(0 <= at <= 1 for at in self.milestones),
             "0 < gamma <= 1": 0 < self.gamma <= 1,
+            "sam >= 0": 0 <= self.sam < math.inf,
             "clip > 0": self.clip is None or self.clip > 0,
             "evaluate_every >= 1": self.evaluate_every >= 1,
         }

@@ -6,8 +6,10 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from espalier._ground.traces import kept_buffers, random_state, set_random_state
 from espalier.methods import Handle
 from espalier.tasks import Batch, Task
+from espalier.training._sharpness import sharpest
 
 
 def train_step(
@@ -19,6 +21,7 @@ def train_step(
     *,
     cast: AbstractContextManager[object] | None = None,
     clip: float | None = None,
+    sam: float = 0.0,
     check: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Loss, gradients, the method's part, the optimiser's step, the method's step.
@@ -31,6 +34,8 @@ def train_step(
         handle: The method at work; None for plain training.
         cast: The autocast context of the loss; None: none.
         clip: Largest Euclidean norm of the gradient of the data loss.
+        sam: Radius of a sharpness-aware step, >= 0: the gradient is then that of the highest point of the loss
+            within this distance of the weights, and costs a second pass; 0: a plain step.
         check: Called with the loss once its gradients are there; it may raise.
 
     Returns:
@@ -40,13 +45,25 @@ def train_step(
     trained = model if handle is None else handle.trained()
     if not trained.training:
         trained.train()
-    optimizer.zero_grad()
-    with cast or nullcontext():
-        loss = task.loss(trained, batch)
-    loss.backward()  # type: ignore[no-untyped-call]
-    loss = loss.detach()
+
+    def differentiate() -> Tensor:
+        optimizer.zero_grad()
+        with cast or nullcontext():
+            loss = task.loss(trained, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    device = next(model.parameters()).device
+    before = random_state(device) if sam else None
+    loss = differentiate()
     if check is not None:
         check(loss)
+    if before is not None:
+        masks = None if handle is None else handle.masks
+        # The second pass is of the same function: it draws the same dropout, and BatchNorm counts a batch once.
+        set_random_state(before, device)
+        with sharpest(dict(model.named_parameters()), sam, masks), kept_buffers(model):
+            differentiate()
     # The pull comes after clipping: it is exact, has no noise to guard against, and clipped together
     # with the data gradient it would weaken just when that is large.
     if clip is not None:

@@ -58,8 +58,8 @@ def test_killed_and_resumed_ends_with_the_same_bytes(espalier, recipe, place):
     assert "epochs," not in again.err
 
 
-class StoppedThereError(Exception):
-    pass
+class StoppedThereError(BaseException):
+    """Like a kill: no handler of errors sees it."""
 
 
 def cut_short(espalier, monkeypatch, *arguments):

@@ -123,7 +123,7 @@ def filters_plan(model):
 
 
 def shared_filters_plan(model):
-    return esp.plan(model, density=0.3, allocation=shared, set=Filters())
+    return esp.plan(model, density=0.3, allocation=shared, set=Filters(), include=["*.weight"])
 
 
 def x_and_y(seed=1):

@@ -88,7 +88,7 @@ def test_the_filters_that_decide_stay_and_what_repeats_one_of_them_goes():
 def test_a_model_that_decides_among_no_classes_is_refused():
     model = nn.Sequential(nn.Conv2d(3, 4, 1))
     setting = Setting(optimizer=torch.optim.Adam, task=Colours())
-    plan = esp.plan(model, set=Filters(), density=0.5)
+    plan = esp.plan(model, set=Filters(), density=0.5, include=["0.weight"])
     with pytest.raises(RequestError, match="one row of class scores"):
         FilterEntropy().attach(model, plan, setting)
     assert not model[0]._forward_hooks

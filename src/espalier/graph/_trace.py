@@ -44,6 +44,7 @@ def channel_graph(model: nn.Module, example_inputs: Example) -> ChannelGraph:
         RequestError: The model cannot be exported.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
         >>> group, = channel_graph(net, torch.zeros(2, 3)).removable
         >>> group.producers, group.consumers, len(group.units)

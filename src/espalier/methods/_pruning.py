@@ -61,6 +61,7 @@ class Pruning(Handle):
 
     Example:
         >>> from espalier.planning import plan
+        >>> from espalier.solvers import SLR
         >>> model = nn.Linear(8, 4)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> pruning = Pruning(model, plan(model, density=0.25), SLR(), optimizer, steps=10, cadence=2)

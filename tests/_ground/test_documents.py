@@ -65,6 +65,8 @@ REFUSED = {
     "!!python/object/apply:os.system [x]": r"line 1, column 1: tags",
     "a: 1\na: 2": r"line 2, column 1: the key 'a' is given twice",
     "{1: a, 1: b}": "given twice",
+    "{1: a, true: b}": "a key is a word or a number",  # and not 1 given twice, as Python would have it
+    "{null: a}": "a key is a word or a number",
     "? [a]\n: b": "a key is a word",
     "a: 1\n---\nb: 2": "second document",
     "[" * 10_000: "too deep",

@@ -108,6 +108,12 @@ def test_little_norm_but_half_the_accuracy_is_not_converged():
     assert certify(better).outcome is Outcome.CONVERGED
 
 
+def test_a_loss_that_was_zero_before_is_worse_whatever_it_is_after():
+    figures = Figures(goal=LOSS, before=0.0, after=5.0, end=5.0)
+    found = certify(course([0.05], forced=forced(0.005), done=True, figures=figures))
+    assert found.outcome is Outcome.FORCED
+
+
 def test_evaluations_stand_on_either_side_of_the_moment():
     seen = Figures(goal=Goal())
     for step, figure, was in ((5, 0.9, False), (10, 0.97, False), (15, 0.8, True), (20, 0.9, True)):

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import espalier as esp
-from espalier.errors import RequestError, ShapeError, UnknownNameError
-from espalier.methods import L0, Setting
+from espalier.errors import BudgetError, RequestError, ShapeError, UnknownNameError
+from espalier.methods import L0, Constrained, Setting
 
 
 def network(width=8):
@@ -119,6 +119,79 @@ def test_accumulated_gradients_skipped_steps_and_evaluations_are_no_misuse():
                 loop.handle.step(loss)
 
 
+def after(loop):
+    loop.optimizer.zero_grad()
+    loss = loop.backward()
+    loop.optimizer.step()
+    loop.handle.add_gradients_()
+    loop.handle.step(loss)
+
+
+def anew(loop):
+    loop.backward()
+    loop.handle.add_gradients_()
+    loop.optimizer.zero_grad()
+    loop.backward()
+    loop.optimizer.step()
+
+
+def uncounted(loop):
+    for _ in range(2):
+        loop.optimizer.zero_grad()
+        loop.backward()
+        loop.handle.add_gradients_()
+        loop.optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        (after, r"add_gradients_\(\) was called after optimizer\.step\(\)"),
+        (anew, "the pull is lost"),
+        (uncounted, r"step\(\) was not called"),
+    ],
+)
+def test_a_loop_in_another_order_is_an_error_at_the_first_step(order, told):
+    with pytest.raises(RequestError, match=told):
+        order(Loop())
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+def test_steps_before_the_first_that_is_constrained_are_no_misuse(to_none):
+    loop = Loop()
+    for _ in range(3):
+        loop.optimizer.zero_grad(set_to_none=to_none)
+        loop.backward()
+        loop.optimizer.step()
+    for _ in range(2):
+        loop.optimizer.zero_grad(set_to_none=to_none)
+        loss = loop.backward()
+        loop.handle.add_gradients_()
+        loop.optimizer.step()
+        loop.handle.step(loss)
+
+
+def test_two_handles_of_one_optimiser_may_both_look_at_its_first_step():
+    loop = Loop()
+    plan = esp.plan(loop.model, density=0.5)
+    other = esp.Pruning(loop.model, plan, esp.SLR(), loop.optimizer, advise=False)
+    loss = loop.backward()
+    for handle in (loop.handle, other):
+        handle.add_gradients_()
+    loop.optimizer.step()
+    for handle in (loop.handle, other):
+        handle.step(loss)
+
+
+@pytest.mark.parametrize("loss", [None, "1", torch.ones(3)])
+def test_a_loss_that_is_no_number_is_an_error_at_the_first_step(loss):
+    loop = Loop(given=False)
+    loop.backward()
+    loop.handle.add_gradients_()
+    with pytest.raises(RequestError, match="give one number"):
+        loop.handle.step(loss)
+
+
 @pytest.mark.parametrize("search", [None, "strong_wolfe"])
 def test_the_closures_of_lbfgs_work(search):
     loop = Loop(optimizer=lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=4, line_search_fn=search))
@@ -204,6 +277,26 @@ def test_once_the_gradients_are_known_to_be_unscaled_nothing_looks_at_them_any_m
     loop = Loop()
     loop.step()
     assert not loop.optimizer._optimizer_step_pre_hooks
+    assert not loop.optimizer._optimizer_step_post_hooks
+
+
+def test_rigl_leaves_out_the_update_of_a_step_that_a_scaler_leaves_out():
+    loop = Loop(esp.solvers.RigL(), steps=10)
+    Scaler().run(loop, 6, unscale=True, inf_at=(3,))
+    assert [update.step for update in loop.handle.updates] == [2, 6]
+
+
+def test_a_model_wrapped_by_torch_compile_is_pruned_by_its_own_plan():
+    loop = Loop(model=torch.compile(network(), backend="eager"), steps=4)
+    loop.step()
+    assert loop.handle.model is loop.model._orig_mod
+
+
+@pytest.mark.parametrize("other", ["sgd", [torch.zeros(1)]])
+def test_what_is_no_optimiser_is_refused(other):
+    model = network()
+    with pytest.raises(RequestError, match="give the torch optimiser"):
+        esp.Pruning(model, esp.plan(model, density=0.5), esp.SLR(), other, advise=False)
 
 
 # ---- the optimiser ----------------------------------------------------------------------------------
@@ -334,6 +427,7 @@ def states():
     part = esp.Pruning(
         network(), esp.plan(network(), include=["0.weight"], density=0.25), esp.SLR(), advise=False
     )
+    good = Loop().handle.state_dict()
     return {
         "empty": ({}, "a state of nothing"),
         "of a model": (network().state_dict(), "a state of nothing"),
@@ -345,6 +439,12 @@ def states():
             {k: v for k, v in Loop().handle.state_dict().items() if k != "stored"},
             "the state lacks stored",
         ),
+        "nothing": (None, "not one of such a handle"),
+        "of damaged parts": ({**good, "stored": {}}, "not one of such a handle"),
+        "without its losses": ({**good, "loss": {}}, "not one of such a handle"),
+        "of a negative count": ({**good, "count": -5}, "count is -5"),
+        "of damaged updates": ({**good, "updates": [{}]}, "not one of such a handle"),
+        "of masks that are none": ({**good, "masks": {"0.weight": 3.0}}, "are 3.0, no tensor"),
     }  # fmt: skip
 
 
@@ -378,6 +478,27 @@ def test_a_state_of_an_earlier_version_is_read():
         del saved[newer]
     again.handle.load_state_dict(saved)
     assert again.handle.certificate().steps == 3
+
+
+@pytest.mark.parametrize("settings", [
+    {"solver": "slr"}, {"metric": "fisher"}, {"opening": 0.5}, {"settle": "x"},
+])  # fmt: skip
+def test_settings_of_another_kind_are_refused_by_name(settings):
+    with pytest.raises(RequestError, match=f"^{next(iter(settings))}="):
+        Constrained(**settings)
+
+
+@pytest.mark.parametrize("method", [esp.SLR, "slr", Constrained(solver=esp.SLR)])
+def test_what_is_no_method_is_refused(method):
+    model = network()
+    with pytest.raises(RequestError, match="give a solver, such as"):
+        esp.Pruning(model, esp.plan(model, density=0.25), method, advise=False)
+
+
+@pytest.mark.parametrize("figure", [{"density": "0.1"}, {"density": True}, {"macs": [1]}])
+def test_a_figure_that_is_no_number_is_refused(figure):
+    with pytest.raises(BudgetError, match="give a number"):
+        esp.plan(network(), **figure)
 
 
 @pytest.mark.parametrize("steps", [0, -1, 2.5, float("nan"), True])

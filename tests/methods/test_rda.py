@@ -334,7 +334,7 @@ def test_updates_come_as_often_as_asked_and_without_violation():
     assert [u.step for u in handle.updates] == [5, 10]
     assert all(u.violation == 0 for u in handle.updates)
     verdict = handle.certificate()
-    assert verdict.outcome.value == "converged"
+    assert verdict.outcome.value == "stalled"  # λ leaves more than the plan has
     assert "held" not in verdict.sentence
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import espalier as esp
-from espalier.errors import AdviceWarning
-from espalier.methods import L0, DualAveraging, Freezing, Keeping, Outcome, Setting
+from espalier.errors import AdviceWarning, RequestError
+from espalier.methods import L0, Constrained, DualAveraging, Freezing, Keeping, Outcome, Setting
 from espalier.tasks import Goal
 
 STEPS = 24
@@ -113,13 +113,37 @@ def test_a_network_that_was_never_trained_and_cut_is_not_converged(make):
     assert said.forced[0].total > 0.3
 
 
-def test_dual_averaging_is_told_that_its_zeros_are_its_thresholds():
-    handle = train(attached(DualAveraging(l1=0.01, start=1))(network()), STEPS)
+def averaged(l1):
+    handle = train(attached(DualAveraging(l1=l1, start=1))(network()), STEPS)
     handle.hard_prune_()
-    said = handle.certificate()
+    return handle.certificate()
+
+
+def test_dual_averaging_is_told_that_its_zeros_are_its_thresholds():
+    said = averaged(l1=10.0)
     assert said.outcome is Outcome.CONVERGED
     assert said.forced[0].total == 0.0
     assert said.sentence.endswith("how many are zero is for lambda to say.")
+
+
+def test_dual_averaging_that_leaves_more_than_the_plan_is_not_converged():
+    said = averaged(l1=1e-6)
+    assert said.outcome is Outcome.STALLED
+    assert "That leaves 100.00% of the weights, off the plan, which has 25.00%." in said.sentence
+    assert said.sentence.endswith("Raise l1.")
+
+
+def test_what_was_trained_after_the_zeros_were_forced_is_not_said_to_have_come_before():
+    handle = pruning(esp.SLR())(network())
+    handle.hard_prune_()
+    assert train(handle, STEPS).certificate().why == "Nothing had been trained by then."
+
+
+def test_nothing_is_judged_inside_hard_pruned():
+    handle = pruning(esp.SLR(), settle=None)(network())
+    for call in (handle.certificate, lambda: handle.evaluated(0.5)):
+        with handle.hard_pruned(), pytest.raises(RequestError, match=r"inside hard_pruned\(\)"):
+            call()
 
 
 def test_l0_that_falls_short_is_told_of_its_own_settings():
@@ -258,3 +282,8 @@ def test_the_updates_that_advice_counts_are_those_that_are_made(steps, cadence, 
     if better:
         again = esp.Constrained(solver=esp.Gradual(), cadence=int(better[1]), settle=settle)
         assert again.advice(steps) == ()
+
+
+def test_advice_on_any_number_of_steps_takes_no_time():
+    """Asked step by step this would not end."""
+    assert Constrained(cadence=20).advice(10**30) == ()

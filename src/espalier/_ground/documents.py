@@ -155,7 +155,7 @@ def _built(text: str) -> Any:
             inner[key] = value
             open_[-1] = inner, _NO_VALUE
         else:
-            if isinstance(value, list | dict):
+            if value is None or isinstance(value, list | dict | bool):
                 _refuse(event, "a key is a word or a number")
             if value == "<<":
                 _refuse(event, "merges (<<) are not read; write it out")

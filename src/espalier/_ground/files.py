@@ -33,12 +33,16 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
         keep: Where the former ``path``, if there is one, is moved just before.
 
     Raises:
-        RunFolderError: The disk is full, or the folder cannot be written.
+        RunFolderError: The disk is full, the folder cannot be written, or ``path`` is there and no file.
     """
     if not path.name or path.name == ".." or "\0" in str(path):
         raise RunFolderError(f"{shown(str(path))}: cannot be written: give the name of a file")
     temporary = path.with_name(f"{TEMPORARY}-{os.getpid()}-{path.name}")
     try:
+        if (
+            path.exists() and not path.is_file()
+        ):  # a rename would put a file in the place of a device
+            raise OSError(errno.EINVAL, "a folder, pipe, socket or device is there, and no file")
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -165,4 +169,4 @@ def _sync_folder(folder: Path) -> None:
 def _reason(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "no space left on the disk; free some and resume, what was saved before is kept"
-    return f"{error}; what was saved before is kept"
+    return f"{error.strerror or error}; what was saved before is kept"

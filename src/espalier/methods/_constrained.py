@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Ge, Le
 from torch import nn
 
+from espalier.errors import RequestError, shown
 from espalier.methods._method import Method, Setting
 from espalier.metrics import Identity, Metric
 from espalier.sets import Constraint
@@ -29,6 +30,13 @@ class Own(Enum):
 
 
 OWN = Own.DEFAULT
+
+_GIVE = {
+    "solver": "a solver, such as SLR()",
+    "opening": "a schedule, such as Cubic()",
+    "metric": "a metric, such as Fisher()",
+    "settle": "a fraction of the run, or None for never",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +73,15 @@ class Constrained(Method):
     decoupled: bool = False
 
     def __post_init__(self) -> None:
+        kinds = {
+            "solver": Solver | type,  # a recipe asks for what is usual with a class
+            "opening": Schedule | None,
+            "metric": Metric,
+            "settle": float | int | Own | None,
+        }
+        for name, kind in kinds.items():
+            if not isinstance(getattr(self, name), kind):
+                raise RequestError(f"{name}={shown(getattr(self, name))}; give {_GIVE[name]}")
         own = self.solver.defaults
         if self.opening is None:
             object.__setattr__(self, "opening", own.get("opening", Cubic()))
@@ -100,6 +117,16 @@ class Constrained(Method):
             return False
         return self.slack(step, steps, density) == 0.0
 
+    def _settles_first(self, steps: int) -> int | None:
+        """The first step that may settle, found by halving: a budget that has closed stays so."""
+        low, high = 1, steps
+        if not self.settles_at(high, steps, 0.5):
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.settles_at(middle, steps, 0.5) else (middle + 1, high)
+        return low
+
     def advice(self, steps: int | None) -> tuple[str, ...]:
         """Where the steps are missing, or make too few updates.
 
@@ -125,7 +152,7 @@ class Constrained(Method):
         if not wanted:
             return ()
         # The first step that may settle; at any density below 1 the budget closes at the same one.
-        soon = next((n for n in range(1, steps + 1) if self.settles_at(n, steps, 0.5)), None)
+        soon = self._settles_first(steps)
         settled = None if soon is None else -(-soon // self.cadence) * self.cadence
         if settled is not None and settled > steps:
             settled = None

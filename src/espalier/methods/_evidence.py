@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from espalier._ground.types import Weights
-from espalier.errors import NonFiniteError
+from espalier.errors import NonFiniteError, RequestError, shown
 from espalier.methods._update import LayerUpdate, Update
 from espalier.solvers import Conditions, Projector, Pulling, State
 from espalier.solvers._algebra import difference, norms
@@ -23,8 +23,19 @@ class MeanLoss:
     count: int = 0
 
     def add(self, loss: Tensor | float) -> None:
-        """One more."""
-        self.total = self.total + (loss.detach().double() if isinstance(loss, Tensor) else loss)
+        """One more.
+
+        Raises:
+            RequestError: It is no number.
+        """
+        if not (loss.numel() == 1 if isinstance(loss, Tensor) else isinstance(loss, float | int)):
+            got = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else shown(loss)
+            raise RequestError(
+                f"step() was given the loss {got}; give one number, the mean over the batch"
+            )
+        self.total = self.total + (
+            loss.detach().double().reshape(()) if isinstance(loss, Tensor) else loss
+        )
         self.count += 1
 
     def take(self, step: int, advice: str) -> float:

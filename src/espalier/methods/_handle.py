@@ -13,9 +13,10 @@ from espalier.errors import RequestError
 from espalier.methods._certificate import Certificate, Figures, Forced, Taken, taken
 from espalier.methods._cutting import Cutting
 from espalier.methods._method import Cut
+from espalier.methods._states import check_entries, check_tensors, fitting
 from espalier.methods._update import Update
 from espalier.methods._verdict import Course, certify
-from espalier.methods._watch import PullWatch, Tensors, check_entries, check_tensors
+from espalier.methods._watch import PullWatch, Tensors
 from espalier.sets import Constraint
 from espalier.solvers import Approach, State
 from espalier.tasks import Goal
@@ -47,7 +48,7 @@ class Handle(Cutting):
     ) -> None:
         constraint.check(model)
         super().__init__(model, constraint.names)
-        self.constraint, self.optimizer, self._pull = constraint, optimizer, PullWatch()
+        self.constraint, self.optimizer, self._pull = constraint, optimizer, PullWatch(optimizer)
         if optimizer is not None:
             self._tensors.check_optimizer(optimizer)
         self.updates: list[Update] = []
@@ -105,9 +106,13 @@ class Handle(Cutting):
             figure: The task's metric of the model as it is now, not as if cut; ``None``: it has none.
             goal: Its name, unit and direction; by default an accuracy, as a fraction.
             before: It was measured before the handle was made, which may hold zeros from the first step.
+
+        Raises:
+            RequestError: Inside :meth:`hard_pruned`, where the model is not as it is now.
         """
         if figure is None:
             return
+        self._refuse_inside("evaluated()")
         figures = self._figures or Figures(goal=goal or Goal())
         self._figures = figures.then(
             self._count, float(figure), forced=bool(self._forced) and not before
@@ -121,17 +126,32 @@ class Handle(Cutting):
             tolerance: The part of the weights' norm that counts as nothing.
 
         Raises:
-            RequestError: A parameter was replaced since the handle was made.
+            RequestError: A parameter was replaced since the handle was made; inside :meth:`hard_pruned`.
         """
+        self._refuse_inside("certificate()")
         self._tensors.now()
         finite = all(bool(p.isfinite().all()) for p in self.model.parameters())
-        ahead = taken(self._effective(), self.target().values) if finite else _NOTHING
+        ahead, left = _NOTHING, None
+        if finite:
+            w, z = self._effective(), self.target().values
+            ahead, left = taken(w, z), self._off_plan({**w, **z})
         course = Course(
-            approach=self.approach, steps=self._count, updates=self.updates, ahead=ahead,
+            approach=self.approach, steps=self._count, updates=self.updates, ahead=ahead, left=left,
             forced=self._forced, figures=self._figures, finite=finite,
             done=finite and self.nothing_to_cut(), advice=self.advice,
         )  # fmt: skip
         return certify(course, tolerance)
+
+    def _off_plan(self, z: Weights) -> tuple[float, float] | None:
+        """Of weights whose zeros are not where the plan wants them: how many are left, and the plan's part.
+
+        Not so for a method whose own setting decides how many are zero.
+        """
+        kept = {name: (z[name] != 0).float() for name in self.constraint.names}
+        if self.constraint.contains(kept):
+            return None
+        left = sum(float(k.sum()) for k in kept.values()) / sum(k.numel() for k in kept.values())
+        return left, self.constraint.density
 
     def _effective(self) -> dict[str, Tensor]:
         """The constrained weights as they count for the loss."""
@@ -171,15 +191,17 @@ class Handle(Cutting):
         Raises:
             RequestError: The state is another method's, another model's, or none; nothing was changed.
         """
-        self._check_state(saved)
+        with fitting():
+            self._check_state(saved)
+            updates = [Update.from_event(event) for event in saved["updates"]]
+            # States of earlier versions know nothing of these.
+            forced = [Forced(**one) for one in saved.get("forced", ())]
+            figures = saved.get("figures")
+            figures = None if figures is None else Figures.from_dict(figures)
         self._tensors = Tensors(self.model, self.constraint.names)
-        self.updates = [Update.from_event(event) for event in saved["updates"]]
+        self.updates, self._forced, self._figures = updates, forced, figures
         self._held, self._frozen = dict(saved["masks"]), dict(saved["frozen"])
         self._count = saved.get("count", 0)
-        # States of earlier versions know nothing of these.
-        self._forced = [Forced(**one) for one in saved.get("forced", ())]
-        figures = saved.get("figures")
-        self._figures = None if figures is None else Figures.from_dict(figures)
 
     def _check_state(self, saved: Mapping[str, Any]) -> None:
         """Refuse what is not a state of such a handle on such a model."""

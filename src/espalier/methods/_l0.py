@@ -151,6 +151,8 @@ class Gating(Handle):
         self._refuse_inside("add_gradients_()")
         pull = self._units.prices(self._duals) * self._gate.slope(self.log_alpha)
         grad = self.log_alpha.grad
+        if grad is not None:
+            self._pull.adding(grad)
         self.log_alpha.grad = pull if grad is None else grad.add_(pull)
         self._pull.added(self.log_alpha.grad, self.optimizer)
 

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from espalier._ground.types import Masks, Weights
-from espalier.errors import AdviceWarning, RequestError
+from espalier._ground.wrapping import unwrapped
+from espalier.errors import AdviceWarning, RequestError, shown
 from espalier.methods._constrained import Constrained
 from espalier.methods._evidence import MeanLoss, evidence
 from espalier.methods._handle import Handle
 from espalier.methods._method import Cut
-from espalier.methods._watch import check_tensors
+from espalier.methods._states import check_tensors
 from espalier.sets import Constraint
 from espalier.solvers import Approach, Observed, Pulling, Solver, State
 from espalier.solvers._algebra import difference, penalty_terms
@@ -88,8 +89,13 @@ class Pruning(Handle):
         advise: bool = True,
         **settings: Any,
     ) -> None:
+        model = unwrapped(model)  # as the plan was: its names are those of the model itself
         if isinstance(method, Solver):
             method = Constrained(solver=method, **settings)
+        elif not isinstance(method, Constrained) or isinstance(method.solver, type):
+            raise RequestError(
+                f"method={shown(method)}; give a solver, such as SLR(), or a Constrained"
+            )
         elif settings:
             method = replace(method, **settings)
         if method.decoupled and optimizer is None:
@@ -144,6 +150,7 @@ class Pruning(Handle):
         if self._settled:
             return
         gradients = {name: _gradient(name, p) for name, p in parameters.items()}
+        self._pull.adding(next(iter(gradients.values())))
         self._gauge.observe(gradients)
         if self.solver.sees_gradients and (self._count + 1) % self.method.cadence == 0:
             # The loop may zero them before the update of this step, and a pull would be added below.
@@ -225,6 +232,8 @@ class Pruning(Handle):
         at = self._at(slack, moved=slack != self._slack)
         self._slack = slack
         w, old, loss = self._weights(), self._stored.state(), self._f()
+        if not all(bool(g.isfinite().all()) for g in self._gradients.values()):
+            return  # a gradient scaler leaves out such a step, and its update goes with it
         progress = 0.0 if self.steps is None else self._count / self.steps
         seen = Observed(loss=loss, gradients=self._gradients, progress=progress)
         state, conditions = self.solver.update(w, replace(old, held=dict(self._held)), at, seen)
@@ -347,6 +356,7 @@ class Pruning(Handle):
                 "resume with the solver the run began with"
             )
         parameters = self._parameters()
+        MeanLoss().load_state_dict(saved["loss"])
         stored = saved["stored"]
         shapes = {n: torch.empty(z["shape"], device="meta") for n, z in stored["z"].items()}
         for what, tensors in (

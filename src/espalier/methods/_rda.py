@@ -74,8 +74,11 @@ class DualAveraging(Method):
             if getattr(self, name) is None:
                 continue
             stages = _stages(getattr(self, name))
-            epochs = [epoch for epoch, _ in stages]
-            fine = all(least <= value < math.inf for _, value in stages)
+            try:
+                epochs = [epoch for epoch, _ in stages]
+                fine = all(least <= value < math.inf for _, value in stages)
+            except (TypeError, ValueError):  # no pairs of numbers
+                epochs, fine = [], False
             if not fine or epochs != sorted(set(epochs)) or epochs[:1] != [0]:
                 raise RequestError(
                     f"{name}={getattr(self, name)}; give a figure {'>= 0' if least == 0 else '> 0'}, or "

@@ -111,6 +111,7 @@ class Switching(Handle):
             return
         self._refuse_inside("add_gradients_()")
         first_of = next(p.grad for p in self.model.parameters() if p.grad is not None)
+        self._pull.adding(first_of)
         self._pull.added(first_of, self.optimizer)
         if self._held_out is not None or (self._count + 1) % self.method.cadence:
             self.m.grad = None

@@ -20,6 +20,8 @@ class Course:
         steps: Optimiser steps counted.
         updates: In order.
         ahead: What a cut would take now.
+        left: The part of the weights that a cut would leave, or has left, and the plan's, where what is left is
+            not on the plan; ``None``: it is.
         forced: When zeros were forced upon the weights, in order.
         figures: What that cost.
         finite: Whether all weights are finite now.
@@ -31,6 +33,7 @@ class Course:
     steps: int
     updates: Sequence[Update] = ()
     ahead: Taken
+    left: tuple[float, float] | None = None
     forced: Sequence[Forced] = ()
     figures: Figures | None = None
     finite: bool = True
@@ -51,8 +54,10 @@ class Course:
     def worse(self) -> float:
         """How much worse the metric was after the zeros were forced than before, relative to before."""
         figures = self.figures
-        if figures is None or figures.cost is None or not figures.before:
+        if figures is None or figures.cost is None or figures.before is None:
             return 0.0
+        if figures.before == 0:  # whatever is worse than nothing is much worse
+            return math.inf if figures.cost > 0 else 0.0
         return figures.cost / abs(figures.before)
 
     @property
@@ -73,6 +78,12 @@ def certify(course: Course, tolerance: float = 1e-2) -> Certificate:
         tolerance: The part of the weights' norm, and of the metric's figure, that counts as nothing.
     """
     outcome, what, why = _verdict(course, tolerance)
+    if course.left is not None and outcome is not Outcome.NON_FINITE:
+        left, planned = course.left
+        why = f"That leaves {left:.2%} of the weights, off the plan, which has {planned:.2%}. {why}"
+        if outcome is Outcome.CONVERGED:
+            remedy = course.approach.remedy or ""
+            outcome, why = Outcome.STALLED, f"{why} {remedy[:1].upper()}{remedy[1:]}."
     updates = course.updates
     layers = updates[-1].layers if updates else {}
     first = [u.condition_3 for u in updates]
@@ -120,7 +131,9 @@ def _of_forced(course: Course, tolerance: float) -> tuple[Outcome, str, str]:
     what = ". ".join(filter(None, (_along(course), _moment(course))))
     if approach.remedy is None:
         return Outcome.FORCED, what, approach.sentence
-    if course.steps == 0:
+    if course.steps == 0 or (
+        course.forced and course.forced[0].step == 0 and course.lost > tolerance
+    ):
         return Outcome.FORCED, what, "Nothing had been trained by then."
     if course.lost <= tolerance and course.worse <= tolerance:
         return Outcome.CONVERGED, what, approach.sentence

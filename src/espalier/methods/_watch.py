@@ -4,14 +4,15 @@ None of it looks at the weights: objects are compared, and at the first step one
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from espalier.errors import RequestError, UnknownNameError, nearest
+from espalier.errors import RequestError, UnknownNameError, shown
 
 
 class Tensors:
@@ -65,7 +66,12 @@ class Tensors:
         Raises:
             RequestError: With their names.
         """
-        moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        groups = getattr(optimizer, "param_groups", None)
+        if groups is None:
+            raise RequestError(
+                f"optimizer={shown(optimizer)}; give the torch optimiser that moves the parameters, or None"
+            )
+        moved = {id(p) for group in groups for p in group["params"]}
         missing = [name for name, p in self._made_for.items() if id(p) not in moved]
         if missing:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -86,11 +92,47 @@ class PullWatch:
 
     A step that is skipped, by a gradient scaler or by hand, is no error: the next gradients are new tensors,
     or the handle's ``step`` was called.
+
+    Args:
+        optimizer: Is asked after its steps, until one was in order; ``None``: unknown.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, optimizer: Optimizer | None) -> None:
         self._on: Tensor | None = None  # the gradient that has the pull, until the step is counted
+        self._stepped = False  # with the pull, and not counted yet
+        # What it stepped with: the gradient and its version, by id.
+        self._used: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._scale = _ScaleWatch()
+        hooked = hasattr(optimizer, "_optimizer_step_post_hooks")
+        # After a step and not before it: a closure of L-BFGS adds the pull inside of one.
+        self._hook: Any = hooked and optimizer.register_step_post_hook(self._look)  # type: ignore[union-attr]
+
+    def _look(self, optimizer: Optimizer, *_: Any) -> None:
+        grads = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        self._stepped = self._on is not None
+        if self._stepped and grads and not any(g is self._on for g in grads):
+            raise RequestError(
+                "the gradients were made anew between add_gradients_() and optimizer.step(), and the pull is lost; "
+                "call zero_grad() before backward()"
+            )
+        self._used = {id(g): (weakref.ref(g), g._version) for g in grads}
+
+    def adding(self, gradient: Tensor) -> None:
+        """The pull is about to be added to the gradients of which this is the first.
+
+        Raises:
+            RequestError: The optimiser has stepped with them already; its last step was not counted.
+        """
+        if self._stepped:
+            raise RequestError(
+                "the optimizer stepped and step() was not called; call it after every optimizer.step(), with the loss"
+            )
+        used, version = self._used.get(id(gradient), (None, 0))
+        if used is not None and used() is gradient and gradient._version == version:
+            raise RequestError(
+                "add_gradients_() was called after optimizer.step(), so that nothing pulls the weights; call it after "
+                "backward() and before optimizer.step()"
+            )
 
     def added(self, gradient: Tensor, optimizer: Optimizer | None) -> None:
         """The pull was just added to the gradients of which this is the first.
@@ -118,7 +160,11 @@ class PullWatch:
                 f"step {step}: add_gradients_() was not called, so nothing pulls the weights; call it after "
                 "backward() and before optimizer.step()"
             )
-        self._on = None
+        if self._stepped and self._hook:
+            self._hook.remove()  # the order of a loop does not change
+            self._hook = None
+        self._on, self._stepped, self._used = None, False, {}
+        self._scale.rest()
 
 
 class _ScaleWatch:
@@ -165,42 +211,14 @@ class _ScaleWatch:
                 "them; with a gradient scaler call scaler.unscale_(optimizer) before add_gradients_(), and average "
                 "gradients before it too"
             )
-        self._hook.remove()
+
+    def rest(self) -> None:
+        """Take the hook off where all is well; not from inside of it, where others are being called."""
+        if self._done and self._hook is not None:
+            self._hook.remove()
+            self._hook = None
 
 
 def _middle(x: Tensor) -> Tensor:
     """One element, without a copy of the rest."""
     return x.detach()[tuple(size // 2 for size in x.shape)]
-
-
-def check_entries(
-    saved: Mapping[str, Any], own: Mapping[str, Any], optional: Sequence[str]
-) -> None:
-    """Refuse a state that lacks what a handle's own has.
-
-    Raises:
-        RequestError: With what is missing.
-    """
-    missing = [name for name in own if name not in saved and name not in optional]
-    if missing:
-        raise RequestError(
-            f"the state lacks {', '.join(missing)}; give what state_dict() of such a handle returned"
-        )
-
-
-def check_tensors(what: str, saved: Mapping[str, Any], like: Mapping[str, Tensor]) -> None:
-    """Refuse tensors of another model.
-
-    Raises:
-        RequestError: A name that the model does not have, or another shape.
-    """
-    for name, value in saved.items():
-        if name not in like:
-            raise RequestError(
-                f"the state has {what} of {name!r}, which is no parameter here: {nearest(name, like)}"
-            )
-        if tuple(value.shape) != tuple(like[name].shape):
-            raise RequestError(
-                f"the state has {what} of {name!r} in the shape {tuple(value.shape)}, and here it is "
-                f"{tuple(like[name].shape)}; give the state of this very model"
-            )

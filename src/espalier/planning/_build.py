@@ -12,7 +12,7 @@ from espalier._ground.types import Keep
 from espalier._ground.wrapping import unwrapped
 from espalier.budgets._global_magnitude import units_kept
 from espalier.budgets._patterns import matching
-from espalier.errors import BudgetError, NonFiniteError, RequestError
+from espalier.errors import BudgetError, NonFiniteError, RequestError, shown
 from espalier.measure import LayerCosts, layer_costs
 from espalier.planning._channels import plan_channels
 from espalier.planning._couple import check_coupled, is_structured
@@ -138,6 +138,10 @@ def plan(
         raise BudgetError(
             f"multiple={multiple}, minimum={minimum} are widths of coupled channels; give them with "
             "set=Filters() (or Channels, FiltersAndColumns) and example_input="
+        )
+    if figure is not None and not callable(allocation):
+        raise BudgetError(
+            f"allocation={shown(allocation)}; give a rule of espalier.budgets, such as budgets.erk"
         )
     if figure is not None:
         allotted = allocation(layers, figure)

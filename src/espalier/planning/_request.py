@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import floor
+from numbers import Real
 
 from espalier._ground.types import Keep
 from espalier.budgets import Layer
-from espalier.errors import BudgetError
+from espalier.errors import BudgetError, shown
 from espalier.measure import LayerCosts
 from espalier.sets import Shared
 
@@ -80,6 +81,10 @@ def one_figure(
             f"got {got}; give exactly one of density=, sparsity=, compression=, macs=, bytes=, keep="
             + (", or macs= and bytes= beside one of the first three" if several else also)
         )
+    for name in said:
+        figure = given[name]
+        if name != "keep" and (isinstance(figure, bool) or not isinstance(figure, Real)):
+            raise BudgetError(f"{name}={shown(figure)}; give a number")
     if bytes is not None and not several:
         raise BudgetError(
             "bytes= is a budget of coupled channels; give it with set=Filters() (or Channels, "

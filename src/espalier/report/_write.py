@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from espalier._ground.files import write_bytes
 from espalier.errors import RequestError, RunError
 from espalier.report._runs import read_run
 
@@ -39,11 +40,9 @@ def write_report(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[
 
     page = render([read_run(run) for run in runs])
     path = Path(out)
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8", newline="\n")
-        partial.replace(path)
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error}") from error
+        raise RunError(f"{path}: cannot be written: {error.strerror}: {path.parent}") from error
+    write_bytes(path, page.encode())
     return path

@@ -266,3 +266,53 @@ def test_sizes_of_parts_follow():
             net[2].weight[:, channels] = 0
     small = compact(net, torch.randn(2, 3, 8, 8))
     assert (small.model[1].splits, small.kept_back) == ([3, 3], {})
+
+
+class Cut(nn.Module):
+    """Cuts by a size of its own; parts of the old size fail in a module further on."""
+
+    def __init__(self):
+        super().__init__()
+        self.split_size = 8
+        self.three, self.two, self.one = Conv1D(24, 6), Conv1D(4, 8), Conv1D(4, 8)
+
+    def forward(self, x):
+        a, b, c = self.three(x).split(self.split_size, dim=-1)
+        return self.two(a * b) + self.one(c)
+
+
+def test_a_size_is_looked_for_around_the_module_that_fails_of_it():
+    torch.manual_seed(0)
+    net = Cut()
+    with torch.no_grad():
+        net.three.weight.view(6, 3, 8)[..., 2:4], net.three.bias.view(3, 8)[:, 2:4] = 0, 0
+        net.two.weight[2:4], net.one.weight[2:4] = 0, 0
+    small = compact(net, torch.randn(2, 5, 6))
+    assert (small.model.split_size, small.removed, small.kept_back) == (6, 2, {})
+
+
+class AsManyOut(nn.Module):
+    """As many inputs as outputs, of which not equally many stay."""
+
+    def __init__(self):
+        super().__init__()
+        self.in_channels, self.out_channels = 8, 8
+        self.a, self.b = nn.Conv1d(4, 8, 1), nn.Conv1d(4, 8, 1)
+
+    def forward(self, x):
+        left, right = x.split(self.in_channels // 2, 1)
+        y = self.a(left) + self.b(right)
+        return y.view(y.shape[0], self.out_channels, 5, -1).sum(2)
+
+
+def test_two_attributes_of_one_size_become_two_sizes():
+    torch.manual_seed(0)
+    inner = AsManyOut()
+    net = nn.Sequential(nn.Conv1d(3, 8, 1), inner, nn.Conv1d(8, 2, 1))
+    with torch.no_grad():
+        for part in (inner.a, inner.b):
+            part.weight[:, 1], part.weight[:3], part.bias[:3] = 0, 0, 0
+        net[2].weight[:, :3] = 0
+    small = compact(net, torch.randn(2, 3, 10))
+    assert (small.model[1].in_channels, small.model[1].out_channels) == (6, 5)
+    assert (small.removed, small.kept_back) == (4, {})

@@ -113,6 +113,22 @@ def halved(graph):
     return found
 
 
+def test_experts_chosen_by_the_data_lose_width_together(transformers, monkeypatch):
+    # A width that the kernel for single precision takes: rows of whole 16 bytes.
+    monkeypatch.setitem(
+        FAMILIES, "Mixtral", ("ForCausalLM", {**DECODER, "num_local_experts": 4}, "")
+    )
+    model, (example, _) = build(transformers, "Mixtral"), inputs("Llama")
+    graph = channel_graph(model, example)
+    assert touched(graph, model) >= 0.95
+    gone = [u.id for g in graph.removable for u in g.units[: len(g.units) // 2]]
+    graph.zero_(model, gone)
+    small = compact(model, example, graph=graph)
+    experts = small.model.model.layers[0].mlp.experts
+    assert (experts.gate_up_proj.shape, experts.down_proj.shape) == ((4, 64, 16), (4, 16, 32))
+    assert (small.removed, small.kept_back) == (len(gone), {})
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_unit_of_the_public_transformers_may_go_and_goes_exactly(transformers, family):
     model, (example, other) = build(transformers, family), inputs(family)

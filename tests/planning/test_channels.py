@@ -235,3 +235,34 @@ def test_tied_layers_cannot_be_given_two_widths(resnet):
     keep = {"conv1.weight": 0.5, "layer1.*conv2.weight": 0.6, "layer[23].*conv2.weight": 0.5}
     with pytest.raises(BudgetError, match="share their channels but are to keep"):
         plan(resnet, set=Filters(), keep=keep, example_input=PICTURE)
+
+
+class Tokens(nn.Module):
+    """A stream with a class token and a table of positions, as in ViT."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.up, self.down = nn.Linear(8, 16), nn.Linear(16, 8)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.places = nn.Parameter(torch.randn(1, 5, 8))
+
+    def forward(self, x):
+        x = torch.cat([self.token.expand(len(x), -1, -1), self.embed(x)], 1) + self.places
+        return self.head((x + self.down(self.up(x).relu()))[:, 0])
+
+
+def test_a_stream_with_tokens_and_places_loses_width(tmp_path):
+    torch.manual_seed(0)
+    net, x = Tokens().eval(), torch.randn(2, 4, 6)
+    made = plan(net, set=Filters(), macs=0.5, example_input=x)
+    assert made.coupled.members["token"].axis == made.coupled.members["places"].axis == 2
+    keep = dict(zip(made.coupled.sizes, made.coupled.keep, strict=True))[8]
+    assert keep < 8
+    assert (made.entries["token"].nonzeros, made.entries["places"].nonzeros) == (keep, 5 * keep)
+    made.save(tmp_path / "plan.yaml")
+    assert Plan.load(tmp_path / "plan.yaml").coupled == made.coupled
+    Pruning(net, made, OneShot()).hard_prune_()
+    small = compact(net, x)
+    assert small.model.token.shape == (1, 1, keep)
+    assert layer_costs(small.model, x).total == made.macs_left

@@ -39,8 +39,10 @@ _FOLLOWING = (
     nn.MultiheadAttention,
 )
 
-Change = tuple[str, int, int]
-"""Path of a module, a size it holds, and what that becomes."""
+Held = tuple[str, int]
+"""Path of a module, and a size it holds."""
+Choice = Mapping[str, int]
+"""Attributes, and what each becomes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,27 +51,26 @@ class Candidates:
 
     Attributes:
         model: The dense module.
-        names: Where, from what, to what -> the attributes of that value.
+        choices: Where, and from what -> what may be tried, the likeliest first.
         owners: Node of a place -> the module whose attributes may hold its sizes.
     """
 
     model: nn.Module
-    names: Mapping[Change, Sequence[str]]
+    choices: Mapping[Held, Sequence[Choice]]
     owners: Mapping[str, str]
 
     def kind(self, place: Place) -> type:
         """The type of the module that is to be edited for a place."""
         return type(self.model.get_submodule(self.owners[place.node]))
 
-    def choices(self, kind: type) -> int:
+    def tries(self, kind: type) -> int:
         """How many tries :func:`attribute_edits` has for modules of a type."""
         of_kind = (
-            len(names)
-            for (path, _, _), names in self.names.items()
+            len(choices)
+            for (path, _), choices in self.choices.items()
             if type(self.model.get_submodule(path)) is kind
         )
-        most = max(of_kind, default=0)
-        return most + 1 if most > 1 else most
+        return max(of_kind, default=0)
 
 
 def changed_places(graph: ChannelGraph, gone: Ids) -> list[Place]:
@@ -82,12 +83,12 @@ def attribute_edits(
 ) -> tuple[AttributeEdit, ...]:
     """The attributes to change, and to what.
 
-    Only attributes named like a width or a number of heads, integers or tuples and lists of them, and
-    only where the old size has a single new one. Where several attributes have that size (8 heads of
-    width 8), all are changed at the first try, and each alone at the next ones. Where no attribute has
-    it, a literal in the module's forward may. Numbers of channels
-    padded before and after an axis are told apart by the order in which the module holds them. The
-    proof decides whether they were the right ones.
+    Only attributes named like a width or a number of heads, integers or tuples and lists of them.
+    Where several have a size (8 heads of width 8), all are changed at the first try, and each alone at the
+    next ones. Where a size becomes several (as many inputs as outputs), and no more than hold it, all are
+    changed to each in turn, then one to each. Where no attribute has it, a literal in the module's forward
+    may. Numbers of channels padded before and after an axis are told apart by the order in which the module
+    holds them. The proof decides whether they were the right ones.
 
     Args:
         model: The dense module.
@@ -95,13 +96,13 @@ def attribute_edits(
         tries: For every type of module to be edited: how many tries it has had.
     """
     changes: dict[tuple[str, str], dict[int, int]] = {}
-    for (path, before, after), names in held.names.items():
+    for (path, before), choices in held.choices.items():
         count = tries.get(type(model.get_submodule(path)))
         if count is None:
             continue
-        # Try 0 changes all of them, try i the i-th alone.
-        alone = count > 0 and len(names) > 1
-        for name in names[count - 1 : count] if alone else names:
+        # Where there is one choice, it stands while others of the type are told apart.
+        chosen = choices[0] if len(choices) == 1 else dict(*choices[count : count + 1])
+        for name, after in chosen.items():
             changes.setdefault((path, name), {})[before] = after
     edits = []
     for (path, name), new in changes.items():
@@ -119,29 +120,44 @@ def attribute_edits(
 
 def candidates(model: nn.Module, places: Iterable[Place], gone: Ids) -> Candidates:
     """The attributes that may hold what changes at these places when classes go."""
-    names: dict[Change, list[str]] = {}
+    found: dict[Held, list[Choice]] = {}
     owners: dict[str, str] = {}
-    # Of every module that may hold them: what each size becomes.
-    becomes: dict[str, dict[int, set[int]]] = {}
+    # Of every module: what each size becomes, in the order of the places.
+    becomes: dict[str, dict[int, dict[int, None]]] = {}
     for place in places:
         owners[place.node] = path = _owner(model, place, gone)
         if "pad" in place.op:
             for name, old, new in _amounts(model, path, place, gone):
-                names.setdefault((path, old, new), []).append(name)
+                padded = found.setdefault((path, old), [{}])
+                padded[0] = {**padded[0], name: new}
             continue
         for old, new in place.sizes(gone):
-            becomes.setdefault(path, {}).setdefault(old, set()).add(new)
+            becomes.setdefault(path, {}).setdefault(old, {})[new] = None
     for path, sizes in becomes.items():
-        held = _widths(model, path)
-        # Its code is asked only where no attribute answers.
-        for source in (held, {FORWARD: literals(model.get_submodule(path))}):
-            known = {old for where, old, _ in names if where == path}
-            for name, values in source.items():
-                for value in dict.fromkeys(values):
-                    if value not in known and len(sizes.get(value, ())) == 1:
-                        (new,) = sizes[value]
-                        names.setdefault((path, value, new), []).append(name)
-    return Candidates(model=model, names=names, owners=owners)
+        named, said = _widths(model, path), literals(model.get_submodule(path))
+        for size, after in sizes.items():
+            names = [name for name, values in named.items() if size in values]
+            # Its code is asked only where no attribute answers; more sizes than names stay unknown.
+            names = names or [FORWARD] * (size in said)
+            if len(after) <= len(names) and (path, size) not in found:
+                found[path, size] = _choices(names, list(after))
+    return Candidates(model=model, choices=found, owners=owners)
+
+
+def _choices(names: Sequence[str], sizes: Sequence[int]) -> list[Choice]:
+    """What one size held by ``names`` may become.
+
+    >>> _choices(["a", "b"], [3])
+    [{'a': 3, 'b': 3}, {'a': 3}, {'b': 3}]
+    >>> _choices(["a", "b"], [3, 4])
+    [{'a': 3, 'b': 3}, {'a': 4, 'b': 4}, {'a': 3, 'b': 4}]
+    """
+    found: list[Choice] = [dict.fromkeys(names, size) for size in sizes]
+    if len(sizes) == 1 < len(names):
+        return [*found, *({name: sizes[0]} for name in names)]
+    if len(sizes) == len(names) > 1:
+        found.append(dict(zip(names, sizes, strict=True)))
+    return found
 
 
 def _owner(model: nn.Module, place: Place, gone: Ids) -> str:

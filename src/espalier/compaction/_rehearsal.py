@@ -9,8 +9,9 @@ from torch import nn
 
 from espalier._ground.example import Example
 from espalier.compaction._dead import find_dead, fold_, folds
-from espalier.compaction._proof import Proof, compare
+from espalier.compaction._proof import Proof, proved
 from espalier.compaction._settle import settle
+from espalier.compaction._trials import drawn
 from espalier.graph._groups import ChannelGraph
 from espalier.graph._labels import Ids
 
@@ -56,6 +57,8 @@ def rehearse(graph: ChannelGraph, model: nn.Module, gone: Ids, example: Example)
     _waken_(masked)
     graph.zero_(masked, gone.tolist())
     dead = find_dead(graph, masked)
+    # Once: the batches, and what the masked model makes of them, are the same for every attempt.
+    trials = drawn(masked, example, random_batches=1)
 
     def prepare(gone: Ids) -> nn.Module:
         dense = copy.deepcopy(masked)
@@ -63,7 +66,7 @@ def rehearse(graph: ChannelGraph, model: nn.Module, gone: Ids, example: Example)
         return dense
 
     def prove(small: nn.Module) -> Proof:
-        return compare(masked, small, example, random_batches=1)
+        return proved(masked, small, trials)
 
     found = settle(graph, dead.classes, prepare, prove, example)
     reasons = dict.fromkeys(gone.tolist(), READ) | dict.fromkeys(dead.constant.tolist(), CONSTANT)

@@ -151,7 +151,8 @@ def _refusal(
     axes = {(name, axis) for name, axis in own if name in parameters} | taken
     if len({name for name, _ in axes}) < len(axes):
         return "its channels are tied to each other along two axes"
-    if any(axis > 1 for _, axis in axes):
+    # A class token or a table of positions, (1, n, C), may.
+    if any(axis > 1 for name, axis in axes if name in weights):
         return "its channels are created along an axis that is neither filters nor channels"
     return None
 

@@ -15,9 +15,10 @@ def of_coupled(
     name: str, coupled: Coupled, shape: tuple[int, ...], chosen: Selection, costs: LayerCosts
 ) -> Entry:
     """The row of a tensor through which units run."""
-    kept = coupled.kept(coupled.members[name])
     columns = coupled.columns.get(name)
     along = _along(coupled.members[name].axis, shape)
+    single = isinstance(along, Unstructured)
+    kept = coupled.left(name, shape) if single else coupled.kept(coupled.members[name])
     return Entry(
         name=name,
         shape=shape,
@@ -66,7 +67,7 @@ def left_dense(
 
 
 def _along(axis: int, shape: tuple[int, ...]) -> Set:
-    """What a tensor loses along an axis: entries of a bias, γ or β, else filters or channels."""
-    if len(shape) == 1:
+    """What a tensor loses along an axis: entries of a bias, γ or β, of (1, n, C), else filters or channels."""
+    if len(shape) == 1 or axis > 1:
         return Unstructured()
     return Filters() if axis == 0 else Channels()

@@ -32,7 +32,7 @@ _ROWS: list[tuple[str, Rule]] = [
     ("einsum", contraction.einsum),
     ("scaled_dot_product_attention", contraction.attention),
     ("_scaled_dot_product_flash_attention_for_cpu", contraction.attention),
-    ("_grouped_mm", contraction.by_expert),
+    ("_grouped_mm grouped_mm_fallback", contraction.by_expert),
     ("embedding", contraction.embedding),
     ("glu", contraction.glu),
     ("gru lstm rnn_tanh rnn_relu", recurrent.recurrent),
@@ -111,7 +111,8 @@ def rule_for(target: object) -> Rule:
     if not isinstance(target, torch._ops.OpOverload):
         return elementwise.opaque
     namespace, _, name = target._schema.name.partition("::")
-    if namespace == "aten" and name in TABLE:
+    # transformers has an operation of its own where PyTorch's does not run.
+    if namespace in ("aten", "transformers") and name in TABLE:
         return TABLE[name]
     if namespace == "aten" and torch.Tag.pointwise in target.tags:
         return elementwise.pointwise

@@ -68,7 +68,7 @@ def einsum(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
 
 def by_expert(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     """``_grouped_mm``: rows in runs, each times the matrix of its expert; experts are no channels."""
-    x, w = ctx.canonical(a["self"]), ctx.canonical(a["mat2"])
+    x, w = [ctx.canonical(v) for v in a.values() if isinstance(v, Value)][:2]
     if x.rank != 2 or w.rank != 3 or not w.static:
         return opaque(ctx, a)
     w = ctx.fix(w, [0], "experts are chosen by number")

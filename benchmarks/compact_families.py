@@ -23,25 +23,13 @@ import warnings
 from pathlib import Path
 
 import torch
+from families import vision
 
 RESULT = Path(__file__).parent / "results" / "compact_families.json"
 SEED = 0
 SIZES = {"inception_v3": 299}
 MEMORY = 12 << 30
 FIXED = ("vit_", "swin_", "maxvit")
-
-
-def vision():
-    library = torch.library.Library("torchvision", "DEF")
-    try:
-        import torchvision
-    except RuntimeError:
-        for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import torchvision
-    return torchvision, library
 
 
 def build(torchvision, name):

@@ -6,7 +6,7 @@ the budget says otherwise) of which the fraction :math:`d_b` may stay; :math:`\l
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -14,9 +14,8 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from espalier._ground.types import Masks
-from espalier.errors import RequestError
 from espalier.methods._evidence import record
-from espalier.methods._gates import Gated, units_of
+from espalier.methods._gates import Gated, units_of, unsharded
 from espalier.methods._handle import Handle
 from espalier.methods._hard_concrete import HardConcrete, location
 from espalier.methods._method import Cut, Method, Setting
@@ -94,24 +93,14 @@ class Gating(Handle):
         self, model: nn.Module, constraint: Constraint, method: L0, setting: Setting
     ) -> None:
         super().__init__(model, constraint)
-        parameters = {name: model.get_parameter(name) for name in constraint.names}
-        for name, parameter in parameters.items():
-            if hasattr(parameter, "placements"):  # a DTensor
-                raise RequestError(
-                    f"{name}: sharded; l0 multiplies whole parameters, so use DDP, not FSDP"
-                )
+        parameters = unsharded(model, constraint.names, "l0 multiplies")
         self.method, self._cut = method, False
         self._always: Masks = {**setting.held, **constraint.held}
         units = units_of(constraint, next(iter(parameters.values())).device)
         ones = {n: self._always.get(n, torch.ones_like(p) > 0) for n, p in parameters.items()}
         live = units.counts(ones)
         if method.penalty is not None:  # one price for all: the units by their weights
-            units = replace(
-                units,
-                sizes=(len(live),),
-                rates=live / live.sum().clamp(min=1),
-                limits=torch.ones_like(live[:1]),
-            )
+            units = units.as_one(live)
         noise = torch.randn(len(live), generator=torch.Generator().manual_seed(setting.seed))
         start = (location(method.droprate) + 0.01 * noise).to(live.device)
         start = start.where(live > 0, -method.bound)  # what earlier stages hold at zero is closed

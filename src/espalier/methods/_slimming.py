@@ -5,7 +5,7 @@ Legend (paper → here): γ ``gamma``, one of each channel; λ ``l1``; g(γ) = |
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Ge
@@ -14,18 +14,13 @@ from torch.optim import Optimizer
 
 from espalier._ground.types import Masks
 from espalier.errors import RequestError
-from espalier.methods._evidence import MeanLoss, record
-from espalier.methods._handle import Handle
 from espalier.methods._method import Cut, Method, Setting
+from espalier.methods._priced import Priced
 from espalier.methods._units import already_zero, coupled_parts
-from espalier.methods._update import Update
 from espalier.sets import Constraint, Coupled, Product
 from espalier.sets._along import STAYS
 from espalier.sets._select import largest
 from espalier.solvers import Approach
-
-RECORD_EVERY = 50
-"""Steps between two entries of evidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +59,7 @@ class Slimming(Method):
         )
 
 
-class Slimmed(Handle):
+class Slimmed(Priced):
     """Network slimming at work on one model.
 
     Args:
@@ -100,7 +95,6 @@ class Slimmed(Handle):
             _check_scaled(part, self._scales)
         self._held = {**(held or {}), **constraint.held}
         self._hold_()
-        self._loss, self._cut = MeanLoss(), False
 
     @torch.no_grad()
     def add_gradients_(self) -> None:
@@ -109,17 +103,6 @@ class Slimmed(Handle):
             gamma = self.model.get_parameter(name)
             if gamma.grad is not None:
                 gamma.grad.add_(gamma.sign(), alpha=self.method.l1)
-
-    @torch.no_grad()
-    def _after_step_(self, loss: Tensor | float) -> None:
-        """Record evidence when it is due.
-
-        Raises:
-            NonFiniteError: The mean loss since the last record is NaN or infinite.
-        """
-        self._loss.add(loss)
-        if self._count % RECORD_EVERY == 0 and not self._cut:
-            self.updates.append(self._record())
 
     @torch.no_grad()
     def target(self) -> Cut:
@@ -170,28 +153,6 @@ class Slimmed(Handle):
         layer, _, attribute = name.rpartition(".")
         norm = nn.modules.batchnorm._BatchNorm
         return attribute == "weight" and isinstance(self.model.get_submodule(layer), norm)
-
-    def _hold_from_now_(self, cut: Cut) -> None:
-        super()._hold_from_now_(cut)
-        self._cut = True
-
-    def _record(self) -> Update:
-        loss = self._loss.take(self._count, "lower the learning rate")
-        w = {name: self.model.get_parameter(name).detach() for name in self.constraint.names}
-        return record(
-            w, self.target().values, step=self._count, k=self._count // RECORD_EVERY, loss=loss
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything: resume is exact to the bit."""
-        own = {"loss": self._loss.state_dict(), "cut": self._cut}
-        return {**super().state_dict(), **own}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """The inverse of ``state_dict``, into a handle made with the same arguments."""
-        super().load_state_dict(saved)
-        self._cut = saved["cut"]
-        self._loss.load_state_dict(saved["loss"])
 
 
 def _check_scaled(part: Coupled, scales: list[str]) -> None:

@@ -1,8 +1,7 @@
 """Structured sparsity learning: a group lasso on filters, channels, shapes and layers, and what it leaves."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Ge
@@ -11,17 +10,12 @@ from torch.optim import Optimizer
 
 from espalier._ground.types import Masks, Weights
 from espalier.errors import RequestError
-from espalier.methods._evidence import MeanLoss, record
 from espalier.methods._group_lasso import Groups, groups_of
-from espalier.methods._handle import Handle
 from espalier.methods._method import Cut, Method, Setting
+from espalier.methods._priced import Priced
 from espalier.methods._units import already_zero, vectors_follow
-from espalier.methods._update import Update
 from espalier.sets import Constraint
 from espalier.solvers import Approach
-
-RECORD_EVERY = 50
-"""Steps between two entries of evidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +70,7 @@ class SSL(Method):
         )
 
 
-class Lasso(Handle):
+class Lasso(Priced):
     """A group lasso at work on one model.
 
     Args:
@@ -107,7 +101,6 @@ class Lasso(Handle):
         self._groups = {name: self._groups_of(name) for name in constraint.names}
         self._held = {**(held or {}), **constraint.held}
         self._hold_()
-        self._loss, self._cut = MeanLoss(), False
 
     @torch.no_grad()
     def regulariser(self) -> float:
@@ -131,16 +124,10 @@ class Lasso(Handle):
 
     @torch.no_grad()
     def _after_step_(self, loss: Tensor | float) -> None:
-        """Shrink the groups if the steps are proximal; record evidence when it is due.
-
-        Raises:
-            NonFiniteError: The mean loss since the last record is NaN or infinite.
-        """
-        self._loss.add(loss)
+        """Shrink the groups if the steps are proximal; record evidence when it is due."""
         if self.method.proximal and not self._cut:
             self._shrink_()
-        if self._count % RECORD_EVERY == 0 and not self._cut:
-            self.updates.append(self._record())
+        super()._after_step_(loss)
 
     def _shrink_(self) -> None:
         steps = {}
@@ -186,13 +173,6 @@ class Lasso(Handle):
         implied = self.constraint.implied(masks, dict(self.model.named_parameters()))
         return {**masks, **{n: m & masks[n] if n in masks else m for n, m in implied.items()}}
 
-    def _hold_from_now_(self, cut: Cut) -> None:
-        super()._hold_from_now_(cut)
-        self._cut = True
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: self.model.get_parameter(name).detach() for name in self.constraint.names}
-
     def _groups_of(self, name: str) -> tuple[Groups, ...]:
         method, layer = self.method, self.model.get_submodule(name.rpartition(".")[0])
         shape = self.model.get_parameter(name).shape
@@ -203,21 +183,3 @@ class Lasso(Handle):
             filters=method.filters, depth=method.depth,
             convolution_groups=int(getattr(layer, "groups", 1)),
         )  # fmt: skip
-
-    def _record(self) -> Update:
-        loss = self._loss.take(self._count, "lower the learning rate")
-        return record(
-            self._weights(), self.target().values, step=self._count, k=self._count // RECORD_EVERY,
-            loss=loss,
-        )  # fmt: skip
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything: resume is exact to the bit."""
-        own = {"loss": self._loss.state_dict(), "cut": self._cut}
-        return {**super().state_dict(), **own}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """The inverse of ``state_dict``, into a handle made with the same arguments."""
-        super().load_state_dict(saved)
-        self._cut = saved["cut"]
-        self._loss.load_state_dict(saved["loss"])

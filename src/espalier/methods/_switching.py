@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from espalier._ground.types import Masks
-from espalier.errors import RequestError
 from espalier.methods._certificate import Certificate
 from espalier.methods._evidence import MeanLoss, record
-from espalier.methods._gates import units_of
+from espalier.methods._gates import units_of, unsharded
 from espalier.methods._handle import Handle
 from espalier.methods._method import Cut, Setting
 from espalier.methods._recovery import Recovery, Returns
@@ -39,12 +38,7 @@ class Switching(Handle):
         self, model: nn.Module, constraint: Constraint, method: "AutoPrune", setting: Setting
     ) -> None:
         super().__init__(model, constraint)
-        parameters = {name: model.get_parameter(name) for name in constraint.names}
-        for name, parameter in parameters.items():
-            if hasattr(parameter, "placements"):  # a DTensor
-                raise RequestError(
-                    f"{name}: sharded; autoprune switches whole parameters, so use DDP, not FSDP"
-                )
+        parameters = unsharded(model, constraint.names, "autoprune switches")
         self.method, self.steps = method, setting.steps
         part = method.held_out_of(setting.task)
         self._held_out = None if part is None else HeldOut(part, setting.autocast)

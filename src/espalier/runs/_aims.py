@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge
@@ -192,10 +193,19 @@ def read_bits(run: RunFolder) -> dict[str, Any]:
     Raises:
         CheckpointError: It is damaged.
     """
-    path = run / "quantisation.json"
+    return read_decided(run / "quantisation.json", "bits", "search")
+
+
+def read_decided(path: Path, *keys: str) -> dict[str, Any]:
+    """What an aim has decided and written down, with these keys at least.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
     try:
         content = dict(read_mapping(path))
-        content["bits"], content["search"]
+        for key in keys:
+            content[key]
     except (RunFolderError, KeyError) as error:
         raise CheckpointError(
             f"{path}: cannot be read: {error}; restore it from a copy, or begin anew in another folder"

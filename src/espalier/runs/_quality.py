@@ -16,13 +16,11 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from espalier._ground.files import read_mapping
 from espalier._ground.safetensors import read_tensors
 from espalier._ground.types import Masks, Weights
-from espalier.errors import CheckpointError, RunFolderError
 from espalier.methods import HoldFromStart
 from espalier.planning import Plan
-from espalier.runs._aims import Planned
+from espalier.runs._aims import Planned, read_decided
 from espalier.runs._folder import RunFolder
 from espalier.runs._stage import Stage
 from espalier.runs._standard import Procedure
@@ -203,12 +201,4 @@ def adjusted(model: nn.Module, masks: Masks, before: Mapping[str, float]) -> dic
 
 
 def _read(run: RunFolder, number: int) -> dict[str, Any]:
-    path = run / f"scan-{number}.json"
-    try:
-        content = dict(read_mapping(path))
-        content["dropout"], content["dropout_before"]
-    except (RunFolderError, KeyError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read: {error}; restore it from a copy, or begin anew in another folder"
-        ) from error
-    return content
+    return read_decided(run / f"scan-{number}.json", "dropout", "dropout_before")

@@ -17,6 +17,7 @@ from espalier._ground.tree import load_tree
 from espalier.errors import CheckpointError, RunFolderError
 from espalier.models import load_weights
 from espalier.runs import RunFolder, read_run
+from espalier.runs._aims import read_decided
 from espalier.training import Training
 from training.problem import Points, network, plan_for, prune_run
 
@@ -286,3 +287,10 @@ def test_a_run_of_version_0_1_that_ended_is_read_and_one_that_did_not_is_refused
     (tmp_path / "run" / "result.json").unlink()
     with pytest.raises(CheckpointError, match=r"of format version 1 that has not ended"):
         run(resume=True)
+
+
+def test_a_decision_without_its_parts_is_refused_by_its_file(tmp_path):
+    path = tmp_path / "quantisation.json"
+    path.write_text('{"bits": {}}')
+    with pytest.raises(CheckpointError, match=r"quantisation\.json: cannot be read: 'search'"):
+        read_decided(path, "bits", "search")

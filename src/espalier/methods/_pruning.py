@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from espalier._ground.tree import onto
 from espalier._ground.types import Masks, Weights
 from espalier._ground.wrapping import unwrapped, unwrapped_optimizer
 from espalier.errors import AdviceWarning, RequestError, shown
@@ -346,6 +347,7 @@ class Pruning(Handle):
         Raises:
             RequestError: The state is another solver's, another model's, or none; nothing was changed.
         """
+        saved = onto(saved, next(self.model.parameters()).device)  # a trainer may read it anywhere
         super().load_state_dict(saved)
         self._slack = saved["slack"]
         self._settled = saved["settled"]

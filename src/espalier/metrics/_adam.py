@@ -79,5 +79,6 @@ class _AdamGauge(Gauge):
 def _moment(parameter: Tensor, state: Mapping[str, Any]) -> Tensor | None:
     """v̂ of a parameter; ``None`` where there is none, or it is factored (Adafactor) or coded in 8 bits."""
     moment = state.get("exp_avg_sq")
-    plain = isinstance(moment, Tensor) and moment.is_floating_point()
-    return moment if plain and moment.shape == parameter.shape else None
+    if not isinstance(moment, Tensor) or not moment.is_floating_point():
+        return None
+    return moment if moment.shape == parameter.shape else None

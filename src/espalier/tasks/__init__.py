@@ -7,7 +7,16 @@ from espalier.tasks._fingerprint import fingerprint
 from espalier.tasks._loaders import FromLoaders
 from espalier.tasks._sampler import SeededSampler, seeded_loader
 from espalier.tasks._splitting import Pair
-from espalier.tasks._task import Batch, DataPart, Goal, Parted, Task
+from espalier.tasks._task import (
+    Batch,
+    DataPart,
+    Goal,
+    JudgedOn,
+    Parted,
+    Task,
+    Validating,
+    judged_on,
+)
 
 __all__ = [
     "Accuracy",
@@ -18,12 +27,15 @@ __all__ = [
     "Figure",
     "FromLoaders",
     "Goal",
+    "JudgedOn",
     "Labelled",
     "LossFn",
     "Pair",
     "Parted",
     "SeededSampler",
     "Task",
+    "Validating",
     "fingerprint",
+    "judged_on",
     "seeded_loader",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, Sampler, default_collate
+from torch.utils.data import DataLoader, IterableDataset, Sampler, Subset, default_collate
 
 from espalier.errors import RequestError
 from espalier.tasks._seeding import generator_for, seeded
@@ -165,6 +165,37 @@ def seeded_loader(
         generator=torch.Generator().manual_seed(0),
         **options,
     )
+
+
+def ours(loader: Any) -> bool:
+    """Was it made by :func:`seeded_loader`?"""
+    return isinstance(getattr(loader, "batch_sampler", None), SeededSampler) and isinstance(
+        loader.dataset, SeededDataset
+    )
+
+
+_OPTIONS = (
+    "num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context",
+    "persistent_workers", "prefetch_factor",
+)  # fmt: skip
+
+
+def on_part(loader: "DataLoader[Any]", indices: list[int], **changed: Any) -> "DataLoader[Any]":
+    """A loader of ours over some of its samples, as it is otherwise.
+
+    Args:
+        loader: Made by :func:`seeded_loader`.
+        indices: Of the samples.
+        **changed: Arguments of :func:`seeded_loader` that are to be others.
+    """
+    sampler: Any = loader.batch_sampler
+    whole: Any = loader.dataset
+    given = {
+        "batch_size": min(sampler.batch_size, len(indices)),
+        "seed": whole.seed, "shuffle": sampler.shuffle, "drop_last": sampler.drop_last,
+        "collate_fn": whole.collate, **{name: getattr(loader, name) for name in _OPTIONS},
+    }  # fmt: skip
+    return seeded_loader(Subset(whole.dataset, indices), **{**given, **changed})
 
 
 def _as_it_is(batch: Any) -> Any:

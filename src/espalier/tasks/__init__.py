@@ -4,6 +4,7 @@ from espalier._ground.example import Example
 from espalier.tasks._classification import Classification, Labelled, LossFn
 from espalier.tasks._figures import Accuracy, Figure
 from espalier.tasks._fingerprint import fingerprint
+from espalier.tasks._image_folder import image_folder
 from espalier.tasks._loaders import FromLoaders
 from espalier.tasks._sampler import SeededSampler, seeded_loader
 from espalier.tasks._splitting import Pair
@@ -37,5 +38,6 @@ __all__ = [
     "Validating",
     "fingerprint",
     "judged_on",
+    "image_folder",
     "seeded_loader",
 ]

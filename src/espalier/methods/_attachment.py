@@ -100,10 +100,9 @@ class Attachment:
         self._left_out = not gradients or (overflowed is not None and bool(overflowed))
         if self._left_out:
             return
+        # And it is given the scale, to divide by: the pull would be divided along.
         scale = getattr(optimizer, "grad_scale", None)
-        if (
-            scale is not None
-        ):  # and is given the scale to divide by: the pull would be divided along
+        if scale is not None:
             with torch.no_grad():
                 torch._foreach_div_(gradients, scale.to(gradients[0].device))
             optimizer.grad_scale = None  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ import copy
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,12 @@ def measure(name: str, blocks: int, solver: esp.solvers.Solver) -> dict[str, Any
         "dense_step_ms": round(1e3 * statistics.median(times["dense"]) / CADENCE, 3),
         "memory_copies_of_pruned_weights": round(state_bytes(pruning.state_dict()) / weights, 3),
     }
+
+
+def rows_of(blocks: int) -> Iterator[dict[str, Any]]:
+    """With the calls of the training loop."""
+    for name, solver in (("lenet5", esp.SLR), ("lenet5", esp.ADMM), ("resnet20", esp.SLR)):
+        yield measure(name, blocks if name == "lenet5" else max(2, blocks // 3), solver())
 
 
 class Block(nn.Module):
@@ -223,26 +229,18 @@ def attached(
     }
 
 
-def attached_rows(rounds: int) -> list[dict[str, Any]]:
+def attached_rows(rounds: int) -> Iterator[dict[str, Any]]:
     """ResNet-20 and the transformer, the latter with few and with many words a step."""
     torch.manual_seed(0)
     net = models.build("resnet20")
     images = torch.randn(BATCH, 3, 32, 32), torch.randint(0, 10, (BATCH,))
-    rows = [
-        attached(
-            "resnet20",
-            net,
-            images,
-            build_optimizer(net.parameters(), RULES["resnet20"]),
-            4 * rounds,
-        )
-    ]
+    rule = RULES["resnet20"]
+    yield attached("resnet20", net, images, build_optimizer(net.parameters(), rule), 4 * rounds)
     for size in ((4, 128), (8, 256)):
         decoder = Decoder()
         words = torch.randint(0, 32_000, size)
         adam = torch.optim.AdamW(decoder.parameters(), lr=1e-4)
-        rows.append(attached("decoder", decoder, (words, words), adam, rounds))
-    return rows
+        yield attached("decoder", decoder, (words, words), adam, rounds)
 
 
 if __name__ == "__main__":
@@ -255,15 +253,11 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.attached:
-        rows = attached_rows(options.rounds)
-    else:
-        rows = []
-        for name, solver in (("lenet5", esp.SLR), ("lenet5", esp.ADMM), ("resnet20", esp.SLR)):
-            blocks = options.blocks if name == "lenet5" else max(2, options.blocks // 3)
-            rows.append(measure(name, blocks, solver()))
-            print(rows[-1], flush=True)
-    found = {"seed": 0, "versions": versions("espalier", "torch"), "hardware": hardware()}
     usual = "overhead_attached.json" if options.attached else "overhead.json"
     out = options.out or Path(__file__).parent / "results" / usual
-    out.write_text(json.dumps({**found, "rows": rows}, indent=1) + "\n")
+    found = {"seed": 0, "versions": versions("espalier", "torch"), "hardware": hardware()}
+    rows = []
+    for row in attached_rows(options.rounds) if options.attached else rows_of(options.blocks):
+        rows.append(row)
+        print(row, flush=True)
+        out.write_text(json.dumps({**found, "rows": rows}, indent=1) + "\n")

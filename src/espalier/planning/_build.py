@@ -227,11 +227,16 @@ def _for_macs(
     fixed = costs.total - sum(layer.macs or 0 for layer in layers.values())
     if allocation is budgets.shared:
         return budgets.shared_macs(layers, limit, fixed=fixed)
+    if isinstance(allocation, budgets.Shadow):
+        start = budgets.for_macs(layers, limit, fixed=fixed, rule=allocation.start)
+        return allocation.over(budgets.shared_macs(layers, limit, fixed=fixed), layers, start)
 
     def rule(layers: Mapping[str, budgets.Layer], density: float) -> dict[str, Keep]:
         allotted = allocation(layers, density)
         if isinstance(allotted, Shared):
-            raise BudgetError("of shared budgets only budgets.shared can meet macs=")
+            raise BudgetError(
+                "of shared budgets only budgets.shared and budgets.Shadow can meet macs="
+            )
         return allotted
 
     return budgets.for_macs(layers, limit, fixed=fixed, rule=rule)

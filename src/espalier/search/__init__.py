@@ -7,6 +7,7 @@ from espalier.search._bits import BitSearch, BitTrial, fc_first, fewest_bits, se
 from espalier.search._latency import LatencyPlan, LatencyTrial, plan_for_latency
 from espalier.search._optuna import OneOf, Optuna, OptunaSearch, Real, Whole
 from espalier.search._sensitivity import Sensitivity
+from espalier.search._shadow import ShadowPrices
 
 __all__ = [
     "AMC",
@@ -24,6 +25,7 @@ __all__ = [
     "Search",
     "Searching",
     "Sensitivity",
+    "ShadowPrices",
     "Sought",
     "Steps",
     "Stepwise",

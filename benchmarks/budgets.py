@@ -37,7 +37,7 @@ from espalier.tasks import Classification
 from espalier.training import Training, build_optimizer, build_scheduler, fit
 
 RESULTS = Path(__file__).parent / "results" / "budgets.json"
-HELD_OUT, LOOKED_AT, EVALUATIONS = 5_000, 1_000, 150
+HELD_OUT, LOOKED_AT, EVALUATIONS = 5_000, 1_000, 100
 COMPRESSION, BATCH = 100.0, 128
 NAMES = {
     "uniform": "uniform", "erk": "ERK", "global": "global magnitude, once", "shared": "shared, live",
@@ -101,7 +101,7 @@ def autoprune_counts(model: nn.Module, task: Classification, epochs: int, seed: 
 
 
 def budget(
-    name: str, model: nn.Module, task: Classification, held: Classification, epochs: int, seed: int,
+    name: str, model: nn.Module, held: Classification, epochs: int, seed: int,
     solver: str,
 ) -> Plan:  # fmt: skip
     """A plan for the dense start."""
@@ -111,7 +111,7 @@ def budget(
             return held.evaluate(model)["accuracy"] - 1.0
 
     if name == "autoprune":
-        return autoprune_counts(model, task, epochs, seed)
+        return autoprune_counts(model, held, epochs, seed)
     searches = {
         "sensitivity": Sensitivity(),
         "amc": AMC(episodes=EVALUATIONS, warmup=EVALUATIONS // 3, floor=1e-3, log=True),
@@ -129,21 +129,26 @@ def budget(
 
 
 def pruned(
-    solver: str, made: Plan, start: nn.Module, task: Classification, epochs: int
+    solver: str,
+    made: Plan,
+    start: nn.Module,
+    task: Classification,
+    held: Classification,
+    epochs: int,
 ) -> tuple[float, dict[str, int]]:
     """Test accuracy as cut, and the weights left in each layer."""
     model = copy.deepcopy(start)
     chosen = SLR(rho=30, step=3) if solver == "slr" else Gradual()
     method = Constrained(
-        solver=chosen, cadence=10, metric=AdamMoment(), opening=Cubic(until=0.35),
+        solver=chosen, cadence=5, metric=AdamMoment(), opening=Cubic(until=0.35),
         **({"settle": 0.45, "decoupled": True} if solver == "slr" else {}),
     )  # fmt: skip
     training = Training(epochs=epochs, lr=3e-3)
     optimizer = build_optimizer(model.parameters(), training)
     handle = Pruning(model, made, method, optimizer, steps=epochs * task.steps_per_epoch)
     fit(
-        model, task, handle, optimizer=optimizer, epochs=epochs, evaluate_every=epochs,
-        scheduler=build_scheduler(optimizer, training, task.steps_per_epoch),
+        model, held, handle, optimizer=optimizer, epochs=epochs, evaluate_every=epochs,
+        scheduler=build_scheduler(optimizer, training, held.steps_per_epoch),
     )  # fmt: skip
     handle.hard_prune_()
     left = {name: int(model.get_parameter(name).count_nonzero()) for name in made.names}
@@ -195,8 +200,8 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="")
-    parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--images", type=int, default=8_000)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--budgets", nargs="+", choices=list(NAMES), default=list(NAMES))
     parser.add_argument(
@@ -211,16 +216,16 @@ def main() -> None:
     torch.set_num_threads(1)
     for seed in given.seeds:
         task, held = tasks(given.data, given.images, seed)
-        start = trained(task, seed, given.epochs)
+        start = trained(held, seed, given.epochs)
         dense = task.evaluate(start)["accuracy"]
         plans: dict[str, Plan] = {}
-        for name, solver in product(given.budgets, given.solvers):
+        for solver, name in product(given.solvers, given.budgets):
             began = time.perf_counter()
             key = f"{name} {solver}" if name == "shadow" else name
             if key not in plans:
-                plans[key] = budget(name, start, task, held, given.epochs, seed, solver)
+                plans[key] = budget(name, start, held, given.epochs, seed, solver)
             sought = time.perf_counter() - began
-            accuracy, left = pruned(solver, plans[key], start, task, given.epochs)
+            accuracy, left = pruned(solver, plans[key], start, task, held, given.epochs)
             row = {
                 "budget": name, "solver": solver, "seed": seed, "accuracy": accuracy, "left": left,
                 "weights": sum(left.values()), "dense": dense, "compression": COMPRESSION,

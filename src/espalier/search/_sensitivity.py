@@ -90,8 +90,12 @@ def equal_loss(of: Allotment, curves: Sequence[Curve]) -> list[int]:
     """The keeps of the smallest loss, the same for all, that the budget allows; what it leaves is filled up."""
 
     def at(loss: float) -> list[int]:
-        ratios = [fewest(c, loss) / one.size for c, one in zip(curves, of.allowed, strict=True)]
-        return of.nearest(ratios)
+        # Rounded up: with fewer, more than this would be lost.
+        steps = zip(curves, of.allowed, strict=True)
+        wanted = [
+            (math.ceil(fewest(c, loss) / one.step - 1e-9) * one.step, one) for c, one in steps
+        ]
+        return [min(one.size, max(one.least, k)) for k, one in wanted]
 
     high = max(curve[-1][1] for curve in curves)
     if of.fits(at(0.0)):

@@ -17,8 +17,10 @@ from espalier.methods._constrained import Constrained
 from espalier.methods._evidence import MeanLoss, evidence
 from espalier.methods._handle import Handle
 from espalier.methods._method import Cut
+from espalier.methods._repricing import check_priced, repriced
 from espalier.methods._states import check_tensors
 from espalier.sets import Constraint
+from espalier.sets._priced import priced, with_priced
 from espalier.solvers import Approach, Observed, Pulling, Solver, State
 from espalier.solvers._algebra import difference, penalty_terms
 from espalier.solvers._storage import Stored
@@ -112,6 +114,8 @@ class Pruning(Handle):
             )
         super().__init__(model, plan, optimizer)
         self.method, self.solver, self.steps, self._probe = method, method.solver, steps, probe
+        check_priced(plan, method.solver)
+        self._budget: Constraint = plan  # as its parts stand, where they move
         self._slack = self._slack_at(0)
         self._settled = False
         self._loss = MeanLoss()
@@ -239,9 +243,12 @@ class Pruning(Handle):
 
     def _update(self) -> None:
         slack = self._slack_at(self._count)
-        at = self._at(slack, moved=slack != self._slack)
-        self._slack = slack
         w, old, loss = self._weights(), self._stored.state(), self._f()
+        budget = self._budget
+        diagonal = self._gauge.diagonal(self._parameters())
+        self._budget = repriced(budget, w, old, diagonal, self.method.decoupled)
+        at = self._at(slack, moved=slack != self._slack or self._budget is not budget)
+        self._slack = slack
         if not all(bool(g.isfinite().all()) for g in self._gradients.values()):
             return  # a gradient scaler leaves out such a step, and its update goes with it
         progress = 0.0 if self.steps is None else self._count / self.steps
@@ -298,7 +305,7 @@ class Pruning(Handle):
     def _at(self, slack: float, moved: bool = False) -> _At:
         diagonal = self._gauge.diagonal(self._parameters())
         return _At(
-            constraint=self.constraint.opened(slack),
+            constraint=self._budget.opened(slack),
             diagonal=diagonal,
             metric=diagonal if self.method.decoupled else None,
             moved=moved,
@@ -338,6 +345,7 @@ class Pruning(Handle):
             "loss": self._loss.state_dict(),
             "stored": self._stored.state_dict(),
             "gradients": dict(self._gradients),
+            "parts": {} if (part := priced(self._budget)) is None else dict(part.parts),
             "gauge": self._gauge.state_dict(),
         }
 
@@ -355,6 +363,9 @@ class Pruning(Handle):
         kind = State if self._settled else self.solver.state
         self._stored = Stored.from_state_dict(saved["stored"], kind)
         self._gradients = dict(saved["gradients"])
+        part = priced(self.constraint)
+        if part is not None:
+            self._budget = with_priced(self.constraint, replace(part, parts=dict(saved["parts"])))
         self._gauge.load_state_dict(saved["gauge"])
         if self._settled:
             self.close()
@@ -367,6 +378,11 @@ class Pruning(Handle):
                 "resume with the solver the run began with"
             )
         parameters = self._parameters()
+        part = priced(self.constraint)
+        if part is not None and saved["parts"].keys() != part.parts.keys():
+            raise RequestError(
+                "the state has other parts of the budget; give that of this very plan"
+            )
         MeanLoss().load_state_dict(saved["loss"])
         stored = saved["stored"]
         shapes = {n: torch.empty(z["shape"], device="meta") for n, z in stored["z"].items()}

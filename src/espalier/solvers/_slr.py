@@ -59,6 +59,7 @@ class SLR(Solver):
     )
     published_cadence = "epoch"
     state: ClassVar[type[SLRState]] = SLRState
+    has_multipliers: ClassVar[bool] = True
 
     rho: Annotated[float, Gt(0)] = 0.1
     step: Annotated[float, Gt(0)] = 0.01

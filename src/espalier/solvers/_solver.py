@@ -145,6 +145,8 @@ class Solver(Family, ABC):
     """Those of the same settings that mean something to it."""
     state: ClassVar[type[State]] = State
     """The type of its state."""
+    has_multipliers: ClassVar[bool] = False
+    """Whether its state carries multipliers Λ that it moves."""
     sees_gradients: ClassVar[bool] = False
     """Whether :class:`Observed` is to bring the gradients of the last step."""
     updates_wanted: ClassVar[int] = 20

@@ -13,6 +13,8 @@ from espalier.compaction._counting import count_on_
 from espalier.compaction._edits import FORWARD, AttributeEdit, Edits, SliceEdit
 from espalier.compaction._gathered import gather_
 from espalier.compaction._heads import narrow_
+from espalier.compaction._locals import pin_
+from espalier.compaction._numbers import PINNED, held_number, hold_
 from espalier.errors import RequestError, UnknownNameError, nearest
 
 Kept = Mapping[int, SliceEdit]
@@ -73,8 +75,12 @@ def apply_edits(model: nn.Module, edits: Edits) -> nn.Module:
         }
         if mine:
             _attributes(new, mine)
+    # Names first: that compiles a forward anew, from its source.
+    for path, sizes in _pins(edits).items():
+        pin_(_module(small, path), sizes)
     for change in edits.attributes:
-        _set(small, change)
+        if not change.name.startswith(PINNED):
+            _set(small, change)
     for norm in edits.norms:
         count_on_(small, norm)
     for column in edits.columns:
@@ -108,17 +114,29 @@ def _cut(tensor: Tensor, edits: Kept) -> Tensor:
     return data.contiguous()
 
 
-def _set(model: nn.Module, edit: AttributeEdit) -> None:
+def _pins(edits: Edits) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for edit in edits.attributes:
+        if edit.name.startswith(PINNED) and isinstance(edit.after, int):
+            found.setdefault(edit.module, {})[edit.name.removeprefix(PINNED)] = edit.after
+    return found
+
+
+def _module(model: nn.Module, path: str) -> nn.Module:
     try:
-        module = model.get_submodule(edit.module)
+        return model.get_submodule(path)
     except AttributeError as error:
-        raise UnknownNameError(f"{edit.module}: no such module") from error
+        raise UnknownNameError(f"{path}: no such module") from error
+
+
+def _set(model: nn.Module, edit: AttributeEdit) -> None:
+    module = _module(model, edit.module)
     if edit.name == FORWARD and isinstance(edit.before, tuple) and isinstance(edit.after, tuple):
         if set(edit.before) - set(literals(module)):
             raise RequestError(f"{edit.module}.forward: does not say all of {edit.before}")
         rewrite_(module, dict(zip(edit.before, edit.after, strict=True)))
         return
-    held = getattr(module, edit.name, None)
+    held = held_number(module, edit.name)
     old = tuple(held) if isinstance(held, tuple | list) else held
     if old == edit.after:  # it followed its weight
         return
@@ -127,7 +145,7 @@ def _set(model: nn.Module, edit: AttributeEdit) -> None:
             f"{edit.module}.{edit.name}: expected the number {edit.before}, it is {held!r}"
         )
     several = isinstance(held, list) and isinstance(edit.after, tuple)
-    setattr(module, edit.name, list(edit.after) if several else edit.after)  # type: ignore[arg-type]
+    hold_(module, edit.name, list(edit.after) if several else edit.after)  # type: ignore[arg-type]
 
 
 def _attributes(module: nn.Module, edits: Mapping[str, Kept]) -> None:

@@ -77,16 +77,15 @@ class Place:
     classes: tuple[Ids, ...]
 
     def sizes(self, gone: Ids) -> list[tuple[int, int]]:
-        """Old and new size of every labelled axis that shrinks when classes go."""
-        changed = []
+        """Old and new size of every labelled axis when classes go."""
+        found = []
         for array in self.classes:
             alive = ~np.isin(array, gone)
             for axis, old in enumerate(array.shape):
                 others = tuple(a for a in range(array.ndim) if a != axis)
                 new = int(alive.any(axis=others).sum())
-                if new != old:
-                    changed.append((old, new))
-        return changed
+                found.append((old, new))
+        return found
 
     def ragged(self, gone: Ids) -> Ids:
         """The classes among ``gone`` whose removal would leave a joint of axes not rectangular."""

@@ -26,7 +26,7 @@ from torch import nn
 
 RATIO = 0.5
 TOLERANCE = 1e-4
-SECONDS = 60
+SECONDS = 30
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "heads", "n_head")
 PARTS = """
 q k v query key value q_proj k_proj v_proj q_lin k_lin v_lin qkv kv c_attn query_key_value qkv_proj kv_proj

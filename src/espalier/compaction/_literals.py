@@ -7,6 +7,7 @@ pass through sizes, not whether those were literals; running the smaller model s
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 
 import numpy as np
@@ -14,21 +15,20 @@ from torch import nn
 
 from espalier._ground.example import Example, arguments
 from espalier._ground.modes import undisturbed
+from espalier.compaction._choices import Choice, choices_of, ways
 from espalier.compaction._edits import FORWARD, AttributeEdit, Number
 from espalier.compaction._numbers import PADDED, PINNED, held_number, integers, ranked
 from espalier.compaction._trials import brief
 from espalier.graph._groups import ChannelGraph, Place
 from espalier.graph._labels import Ids
 
-COMBINATIONS = 12
+COMBINATIONS = 16
 """Tries for the modules of one type."""
 DIFFERENT = 3
 """What one size becomes in so many ways at most is told apart."""
 
 Held = tuple[str, int]
 """Path of a module, and a size it holds."""
-Choice = Mapping[str, int]
-"""Attributes, and what each becomes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,8 +84,8 @@ def attribute_edits(
 ) -> tuple[AttributeEdit, ...]:
     """The attributes to change, and to what.
 
-    What is tried for one size is in :func:`_choices`; several sizes of a module that leave a choice are tried in
-    every combination, up to ``COMBINATIONS``. Numbers of channels padded before and after an axis are told
+    What is tried for one size is in :func:`~espalier.compaction._choices.choices_of`; several sizes of a module that leave a choice are tried in
+    combinations, up to ``COMBINATIONS``. Numbers of channels padded before and after an axis are told
     apart by the order in which the module holds them. The proof decides whether they were the right ones.
 
     Args:
@@ -94,16 +94,15 @@ def attribute_edits(
         tries: For every type of module to be edited: how many tries it has had.
     """
     changes: dict[tuple[str, str], dict[int, int]] = {}
-    left = {
-        path: count for path in held.paths() if (count := tries.get(held.type_of(path))) is not None
-    }
-    for (path, before), choices in held.choices.items():
-        if path not in left:
+    for path in held.paths():
+        count = tries.get(held.type_of(path))
+        if count is None:
             continue
-        # The number of the try, in the mixed radix of the choices.
-        left[path], digit = divmod(left[path], len(choices))
-        for name, after in choices[digit].items():
-            changes.setdefault((path, name), {})[before] = after
+        mine = [(before, choices) for (one, before), choices in held.choices.items() if one == path]
+        each = ways([len(choices) for _, choices in mine])
+        for (before, choices), at in zip(mine, next(islice(each, count, None), ()), strict=False):
+            for name, after in choices[at].items():
+                changes.setdefault((path, name), {})[before] = after
     edits = []
     for (path, name), new in changes.items():
         value = held_number(model.get_submodule(path), name)
@@ -149,28 +148,12 @@ def candidates(
         for size, after in sizes.items():
             if (path, size) not in found and len(after) <= DIFFERENT:
                 named = [[n for n, values in rank.items() if size in values] for rank in ranks]
-                choices = [c for names in named if names for c in _choices(names, list(after))]
+                choices = [c for names in named if names for c in choices_of(names, list(after))]
                 if choices and any(name.startswith(PINNED) for name in choices[-1]):
                     choices.append({})
                 if choices:
                     found[path, size] = choices
     return Candidates(model=model, choices=found, owners=owners)
-
-
-def _choices(names: Sequence[str], sizes: Sequence[int]) -> list[Choice]:
-    """What one size held by ``names`` may become: all of them, or each alone; or one each.
-
-    >>> _choices(["a", "b"], [3])
-    [{'a': 3, 'b': 3}, {'a': 3}, {'b': 3}]
-    >>> _choices(["a", "b"], [3, 4])
-    [{'a': 3, 'b': 3}, {'a': 4, 'b': 4}, {'a': 3, 'b': 4}]
-    """
-    found: list[Choice] = [dict.fromkeys(names, size) for size in sizes]
-    if len(sizes) == 1 < len(names):
-        return [*found, *({name: sizes[0]} for name in names)]
-    if len(sizes) == len(names) > 1:
-        found.append(dict(zip(names, sizes, strict=True)))
-    return found
 
 
 def _owner(model: nn.Module, place: Place, gone: Ids, seen: Mapping[str, Mapping[str, int]]) -> str:
@@ -191,9 +174,11 @@ def _owner(model: nn.Module, place: Place, gone: Ids, seen: Mapping[str, Mapping
         held = {p: [integers(model, p)] for p in around}
     else:
         held = {p: ranked(model, p, seen) for p in around}
-    for rank in range(max(map(len, held.values()))):
+    # What its own code says or names comes first; then what it may have been given from elsewhere.
+    for ranks in (slice(3), slice(3, None)):
         for path in around:
-            if any(old & set(values) for values in held[path][rank].values()):
+            numbers = (set(values) for rank in held[path][ranks] for values in rank.values())
+            if any(old & one for one in numbers):
                 return path
     return place.module
 

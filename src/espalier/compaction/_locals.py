@@ -5,61 +5,54 @@ The width of the stream and that of all heads together are one number in the cod
 
 import ast
 import inspect
-import sys
 import textwrap
 from collections.abc import Mapping
 from functools import cache
-from types import CodeType, FrameType, FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from torch import nn
 
 from espalier._ground.example import Example, arguments
 from espalier._ground.modes import undisturbed
+from espalier.compaction._edits import FORWARD
 from espalier.errors import RequestError
 
 _SHAPE = ("shape", "size")
+_SEEN = "__sizes_seen__"
 
 
 def sizes_seen(model: nn.Module, example: Example) -> dict[str, dict[str, int]]:
     """Module -> the names that its forward gives to sizes of a tensor, and what they are in a run.
 
-    >>> import torch
-    >>> class Flat(nn.Module):
-    ...     def forward(self, x):
-    ...         n, c = x.shape
-    ...         return x.view(n * c)
-    >>> list(sizes_seen(Flat(), torch.zeros(2, 3)))  # what has no source has none
-    []
+    Args:
+        model: Forwards that have a source are watched; it is left as it was.
+        example: Inputs to run.
     """
-    paths: dict[int, str] = {}
-    named: dict[CodeType, frozenset[str]] = {}
+    found: dict[str, dict[str, int]] = {}
+    watched = []
     for path, module in model.named_modules():
         function = _forward(module)
-        if function is not None and (names := _names(function)):
-            paths[id(module)], named[function.__code__] = path, names
-    found: dict[str, dict[str, int]] = {}
-
-    def returned(frame: FrameType, event: str, _: object) -> None:
-        names = named.get(frame.f_code) if event == "return" else None
-        if names:
-            path = paths.get(id(frame.f_locals.get(frame.f_code.co_varnames[0])))
-            values = {n: v for n in names if type(v := frame.f_locals.get(n)) is int}
-            if path is not None and values:
-                found[path] = values
-
-    if named:
-        args, kwargs = arguments(example)
-        before = sys.getprofile()
+        names = frozenset() if function is None else _names(function)
+        if function is not None and names and FORWARD not in vars(module):
+            seen: dict[str, object] = {}
+            found[path] = seen  # type: ignore[assignment]
+            calls = {name: f"{_SEEN}[{name!r}] = {name}" for name in names}
+            module.forward = MethodType(_compiled(function, calls, {_SEEN: seen}), module)
+            watched.append(module)
+    args, kwargs = arguments(example)
+    try:
         with undisturbed(model):
-            sys.setprofile(returned)
-            try:
-                model(*args, **kwargs)
-            except Exception:  # what was seen until then
-                pass
-            finally:
-                sys.setprofile(before)
-    return found
+            model(*args, **kwargs)
+    except Exception:  # what was seen until then
+        pass
+    finally:
+        for module in watched:
+            del module.forward
+    return {
+        path: {name: size for name, size in seen.items() if type(size) is int}
+        for path, seen in found.items()
+    }
 
 
 def pin_(module: nn.Module, sizes: Mapping[str, int]) -> None:
@@ -73,7 +66,15 @@ def pin_(module: nn.Module, sizes: Mapping[str, int]) -> None:
         raise RequestError(
             f"{type(module).__name__}: no forward that takes {', '.join(sizes)} from a shape"
         )
-    tree = ast.fix_missing_locations(_Pinned(sizes).visit(_parsed(function)))
+    pins = {name: f"{name} = {int(size)}" for name, size in sizes.items()}
+    module.forward = MethodType(_compiled(function, pins, {}), module)
+
+
+def _compiled(
+    function: FunctionType, behind: Mapping[str, str], more: Mapping[str, object]
+) -> FunctionType:
+    """A function with a statement behind what takes a name from a shape, and more globals."""
+    tree = _Inserted(behind).visit(_parsed(function))
     # A class's method may close over its class (``super``): it is compiled within a function that has those names.
     outer = ast.parse("def outer():\n    pass")
     held = function.__code__.co_freevars
@@ -84,33 +85,27 @@ def pin_(module: nn.Module, sizes: Mapping[str, int]) -> None:
     cells = dict(zip(held, function.__closure__ or (), strict=True))
     own = FunctionType(
         code,
-        function.__globals__,
+        {**function.__globals__, **more} if more else function.__globals__,
         function.__name__,
         function.__defaults__,
         tuple(cells[name] for name in code.co_freevars),
     )
     own.__kwdefaults__ = function.__kwdefaults__
     own.__module__ = function.__module__
-    module.forward = MethodType(own, module)
+    return own
 
 
-class _Pinned(ast.NodeTransformer):
-    """Behind what takes a name from a shape, the name is a number."""
-
-    def __init__(self, sizes: Mapping[str, int]) -> None:
-        self.sizes = sizes
+class _Inserted(ast.NodeTransformer):
+    def __init__(self, behind: Mapping[str, str]) -> None:
+        self.behind = behind
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.decorator_list = []
         return self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> Any:
-        pins = [
-            ast.parse(f"{name} = {self.sizes[name]}").body[0]
-            for name in _taken(node)
-            if name in self.sizes
-        ]
-        return [node, *(ast.copy_location(pin, node) for pin in pins)]
+        lines = [self.behind[name] for name in _taken(node) if name in self.behind]
+        return [node, *(ast.copy_location(ast.parse(line).body[0], node) for line in lines)]
 
 
 def _taken(node: ast.Assign) -> list[str]:

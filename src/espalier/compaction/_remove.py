@@ -15,6 +15,7 @@ from espalier.compaction._gathered import gather_
 from espalier.compaction._heads import narrow_
 from espalier.compaction._locals import pin_
 from espalier.compaction._numbers import PINNED, held_number, hold_
+from espalier.compaction._standardised import count_inputs_
 from espalier.errors import RequestError, UnknownNameError, nearest
 
 Kept = Mapping[int, SliceEdit]
@@ -68,7 +69,7 @@ def apply_edits(model: nn.Module, edits: Edits) -> nn.Module:
     # A norm that counts on is made to below; its sizes are those that it counts.
     counting = {id(named.get(edit.module)) for edit in edits.norms}
     for old, new in zip(model.modules(), small.modules(), strict=True):
-        if id(new) in counting:
+        if id(new) in counting and not isinstance(new, nn.modules.conv._ConvNd):
             continue
         mine: dict[str, Kept] = {
             name: by_tensor[id(tensor)] for name, tensor in _own(old) if id(tensor) in cut
@@ -82,7 +83,12 @@ def apply_edits(model: nn.Module, edits: Edits) -> nn.Module:
         if not change.name.startswith(PINNED):
             _set(small, change)
     for norm in edits.norms:
-        count_on_(small, norm)
+        module = _module(small, norm.module)
+        if isinstance(module, nn.modules.conv._ConvNd):
+            weight = model.get_parameter(f"{norm.module}.weight".removeprefix("."))
+            count_inputs_(module, norm, _lost(weight, by_tensor.get(id(weight), {})))
+        else:
+            count_on_(small, norm)
     for column in edits.columns:
         gather_(small, column)
     for branch in edits.branches:
@@ -112,6 +118,14 @@ def _cut(tensor: Tensor, edits: Kept) -> Tensor:
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(data.contiguous(), requires_grad=tensor.requires_grad)
     return data.contiguous()
+
+
+def _lost(weight: Tensor, edits: Kept) -> Tensor:
+    """The entries of the filters that stay which go with their input channels, shape (filters, entries)."""
+    rows = edits[0].keep if 0 in edits else range(weight.shape[0])
+    kept = set(edits[1].keep) if 1 in edits else set(range(weight.shape[1]))
+    columns = [i for i in range(weight.shape[1]) if i not in kept]
+    return weight.detach()[list(rows)][:, columns].flatten(1)
 
 
 def _pins(edits: Edits) -> dict[str, dict[str, int]]:

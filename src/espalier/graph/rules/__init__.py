@@ -97,11 +97,8 @@ _ROWS: list[tuple[str, Rule]] = [
     ("type_as", elementwise.typed),
     ("dropout feature_dropout alpha_dropout native_dropout", elementwise.same),
     ("zeros_like ones_like full_like zero fill", elementwise.like),
-    (
-        "new_zeros new_ones new_full new_empty full zeros ones arange scalar_tensor",
-        elementwise.fresh,
-    ),
-    ("empty eye linspace new_empty_strided", elementwise.fresh),
+    ("new_zeros new_ones new_full full zeros ones", elementwise.uniform),
+    ("arange scalar_tensor new_empty empty eye linspace new_empty_strided", elementwise.fresh),
 ]
 
 TABLE: dict[str, Rule] = {name: rule for names, rule in _ROWS for name in names.split()}

@@ -4,10 +4,10 @@
     python benchmarks/admm_nn.py choose slr gradual        # budgets and bits, judged on held-out training images
     python benchmarks/admm_nn.py final slr --seeds 1 2 3 4 5
 
-``choose`` trains on 18,000 images and looks at 2,000 others of the training set, at every budget and every number of
-bits; ``final`` trains on all and looks at the test images once, at the budget and the bits that it is told. Every run
-that has ended is a row of ``results/admm_nn.json``; one that was stopped goes on in its folder. All start from the dense
-weights of ``fields/lenet5-300x.yaml``.
+``choose`` trains on 18,000 images and looks at 2,000 others of the training set, at every budget and every
+number of bits; ``final`` trains on all and looks at the test images once, at the budget and the bits that it
+is told. Every run that has ended is a row of ``results/admm_nn.json``; one that was stopped goes on in its
+folder. All start from the dense weights of ``fields/lenet5-300x.yaml``.
 """
 
 import argparse

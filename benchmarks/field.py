@@ -5,12 +5,13 @@
     python benchmarks/field.py fields/lenet5-300x.yaml final       # the chosen settings on every seed, on test images
     python benchmarks/tables.py                                    # docs/results from the result file
 
-A field says what its methods share (``recipe``), the dense training from which all start (``start``), how many epochs a
-method has (``epochs``: pruning and retraining together, gradients counted, so that an epoch of sharpness-aware steps is
-two), how many trials it may spend on its settings (``trials``) and the seeds. A method says its own settings and
-``tune``: which of them the trials may change, and within what. The first trial is the settings as written, the
-others are asked of Optuna; ``trial`` may make them cheaper, alike for all methods (fewer images). The best on the held-out
-images is run on all images, once a seed, and judged on the test images, which no choice has seen.
+A field says what its methods share (``recipe``), the dense training from which all start (``start``), how
+many epochs a method has (``epochs``: pruning and retraining together, gradients counted, so that an epoch of
+sharpness-aware steps is two), how many trials it may spend on its settings (``trials``) and the seeds. A
+method says its own settings and ``tune``: which of them the trials may change, and within what. The first
+trial is the settings as written, the others are asked of Optuna; ``trial`` may make them cheaper, alike for
+all methods (fewer images). The best on the held-out images is run on all images, once a seed, and judged on
+the test images, which no choice has seen.
 
 Every run that has ended is a line of ``results/field.jsonl`` with its settings; it is not run again. One that was
 stopped goes on in its folder (``--out``).

@@ -6,7 +6,7 @@
 
 ``choose`` trains on 18,000 images and looks at 2,000 others of the training set, at every budget and every
 number of bits; ``final`` trains on all and looks at the test images once, at the budget and the bits that it
-is told. Every run that has ended is a row of ``results/admm_nn.json``; one that was stopped goes on in its
+is told. Every run that has ended is a row of ``results/packed.json``; one that was stopped goes on in its
 folder. All start from the dense weights of ``fields/lenet5-300x.yaml``.
 """
 
@@ -33,7 +33,7 @@ from espalier.sets import Shared, Unstructured
 from espalier.solvers import Cubic
 from espalier.training import Training, show_progress
 
-RESULTS = Path(__file__).parent / "results" / "admm_nn.json"
+RESULTS = Path(__file__).parent / "results" / "packed.json"
 
 COSTS = {
     "conv1.weight": 7, "conv1.bias": 6, "conv2.weight": 10, "conv2.bias": 6,

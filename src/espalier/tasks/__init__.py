@@ -4,6 +4,7 @@ from espalier._ground.example import Example
 from espalier.tasks._classification import Classification, Labelled, LossFn
 from espalier.tasks._figures import Accuracy, Figure
 from espalier.tasks._fingerprint import fingerprint
+from espalier.tasks._image_folder import image_folder
 from espalier.tasks._loaders import FromLoaders
 from espalier.tasks._sampler import SeededSampler, seeded_loader
 from espalier.tasks._splitting import Pair
@@ -36,6 +37,7 @@ __all__ = [
     "Task",
     "Validating",
     "fingerprint",
+    "image_folder",
     "judged_on",
     "seeded_loader",
 ]

@@ -120,8 +120,21 @@ def _at(settings: Any, key: str) -> str:
     return f"{settings:.3g}" if isinstance(settings, float) else str(settings)
 
 
+def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The Pareto front of (cost, accuracy): those that no other beats in one and equals in the other.
+
+    >>> front([(3, 0.9), (1, 0.7), (2, 0.7), (2, 0.8), (4, 0.85)])
+    [(1, 0.7), (2, 0.8), (3, 0.9)]
+    """
+    found: list[tuple[float, float]] = []
+    for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not found or y > found[-1][1]:
+            found.append((x, y))
+    return found
+
+
 def plot(title: str, names: list[str]) -> Path:
-    """Accuracy against compression, packed bytes and multiply-accumulates, a point a run, the median joined."""
+    """Accuracy against compression, packed bytes and multiply-accumulates, a point a run, the Pareto front joined."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -149,8 +162,17 @@ def plot(title: str, names: list[str]) -> Path:
                 label=method,
                 alpha=0.75,
             )
+        every = [r for name in names for runs in finals(name).values() for r in runs]
+        sign, unit = (-1 if key == "compression" else 1), (100 if key == "macs" else 1)
+        best = front([(sign * r[key], r["delivered"]) for r in every])
+        axis.plot(
+            [sign * unit * x for x, _ in best],
+            [100 * y for _, y in best],
+            color="0.5",
+            lw=0.8,
+            zorder=0,
+        )
         axis.set_xlabel(label)
-        axis.set_xscale("log")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("accuracy on test images, %")
     figure.suptitle(title)

@@ -138,6 +138,12 @@ def test_differences_are_taken_seed_by_seed_with_students_interval(monkeypatch):
     assert pages.paired_table("any").splitlines()[2].endswith("| 1 | one seed: nothing |")
 
 
+def test_the_front_is_what_no_other_run_beats():
+    assert pages.front([(3, 0.9), (1, 0.7), (2, 0.7), (2, 0.8), (4, 0.85), (1, 0.6)]) == [
+        (1, 0.7), (2, 0.8), (3, 0.9),
+    ]  # fmt: skip
+
+
 def test_the_result_file_says_of_every_run_what_decided_it_and_where_it_was_made():
     for line in level.RESULTS.read_text().splitlines() if level.RESULTS.exists() else ():
         row = json.loads(line)

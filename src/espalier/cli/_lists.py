@@ -39,6 +39,10 @@ def models(as_json: AsJson = False) -> None:
         {
             "model.name": {
                 **found,
+                "torchvision:NAME": "Any of torchvision.models.list_models(); arguments of its builder",
+                "timm:NAME": "Any of timm.list_models(); arguments of timm.create_model",
+                "transformers:CLASS": "Any model class; arguments of its configuration, or pretrained: "
+                "a folder or a repository of safetensors",
                 "package.module:function": "Your own, returning a torch.nn.Module",
             }
         },

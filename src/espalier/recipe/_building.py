@@ -1,6 +1,5 @@
 """From a recipe to the objects it names: model, task, plan, solver, optimiser, schedule."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -129,10 +128,7 @@ def make_model(recipe: Recipe, given: Mapping[str, Any]) -> nn.Module:
         CheckpointError: The weights do not fit.
     """
     section = recipe.model
-    arguments = dict(section.arguments)
-    if section.name in models.NAMES:
-        taken = inspect.signature(models.NAMES[section.name].function).parameters
-        arguments = {name: value for name, value in given.items() if name in taken} | arguments
+    arguments = models.accepted(section.name, given) | section.arguments
     torch.manual_seed(recipe.training.seed)
     model = models.build(section.name, **arguments)
     if section.weights is not None:

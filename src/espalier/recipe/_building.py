@@ -19,7 +19,8 @@ from espalier.models import import_object
 from espalier.planning import Per, Plan, Ranking, plan
 from espalier.recipe._methods import make_method
 from espalier.recipe._own_task import make_own_task
-from espalier.recipe._recipe import Recipe, expanded
+from espalier.recipe._paths import expanded
+from espalier.recipe._recipe import Recipe
 from espalier.recipe._sections import (
     DataSection,
     Phase,

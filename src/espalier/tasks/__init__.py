@@ -1,19 +1,26 @@
 """What a model is trained for: loss, evaluation and batches."""
 
 from espalier._ground.example import Example
+from espalier.tasks._average_precision import AveragePrecision
 from espalier.tasks._classification import Classification, Labelled, LossFn
+from espalier.tasks._detection import Detection, detection
 from espalier.tasks._figures import Accuracy, Figure
 from espalier.tasks._fingerprint import fingerprint
 from espalier.tasks._loaders import FromLoaders
+from espalier.tasks._names import NAMES, TaskInfo
 from espalier.tasks._sampler import SeededSampler, seeded_loader
 from espalier.tasks._splitting import Pair
-from espalier.tasks._task import Batch, DataPart, Goal, Parted, Task
+from espalier.tasks._task import Batch, DataPart, Drawn, Goal, Parted, Task
 
 __all__ = [
+    "NAMES",
     "Accuracy",
+    "AveragePrecision",
     "Batch",
     "Classification",
     "DataPart",
+    "Detection",
+    "Drawn",
     "Example",
     "Figure",
     "FromLoaders",
@@ -24,6 +31,8 @@ __all__ = [
     "Parted",
     "SeededSampler",
     "Task",
+    "TaskInfo",
+    "detection",
     "fingerprint",
     "seeded_loader",
 ]

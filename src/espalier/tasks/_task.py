@@ -1,6 +1,6 @@
 """What a run asks of a task, and nothing more."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -108,3 +108,11 @@ class Parted(Protocol):
 
     def parted(self, fraction: float) -> tuple[Task, Task]:
         """The task on the rest of its training data, and on ``fraction`` of it; nothing is in both."""
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A task whose answers can be looked at."""
+
+    def pictures(self, model: nn.Module) -> Sequence[bytes]:
+        """A few test samples with what the model says to them, each a PNG; always the same samples."""

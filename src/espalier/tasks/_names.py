@@ -1,0 +1,36 @@
+"""The tasks that a recipe names without code of its own."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from espalier.tasks._detection import detection
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskInfo:
+    """What a task is, before its data are read.
+
+    Args:
+        description: One line.
+        source: What `path` must name, and where to get it.
+        function: Makes it.
+    """
+
+    description: str
+    source: str
+    function: Callable[..., Any]
+
+
+NAMES: Mapping[str, TaskInfo] = MappingProxyType(
+    {
+        "detection": TaskInfo(
+            description="boxes of things in pictures, judged by COCO's mAP; for YOLOv3 and torchvision's detectors",
+            source="cocodataset.org; path: a folder with annotations/instances_*.json and train2017/*.jpg …, or "
+            "images/NAME/*.jpg and labels/NAME/*.txt as YOLO has them",
+            function=detection,
+        ),
+    }
+)
+"""Every task that can be made by name; labelled images are made by `data`."""

@@ -86,6 +86,7 @@ def test_a_wrong_line_of_labels_is_named(both, lines, said):
         (lambda s: s["images"][0].update(file_name="c.png"), "is in none of"),
         (lambda s: s["images"][0].update(width=0), "width 0"),
         (lambda s: s["images"][0].update(width=1e400), "width is inf"),
+        (lambda s: s["images"][0].update(height=10**400), "height is"),
         (lambda s: s["images"][0].update(id=None), "id is None"),
         (lambda s: s["annotations"][0].update(bbox=[1, 2, 3]), "no bbox of four"),
         (lambda s: s["annotations"][0].update(bbox=[1, 2, 3, "4"]), "no bbox of four"),

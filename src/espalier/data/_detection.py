@@ -147,7 +147,7 @@ def load_coco(file: str | Path, folders: Sequence[str | os.PathLike[str]]) -> Sc
             raise DataError(
                 f"{file}: annotation {shown(row.get('id'))}: no bbox of four, or no such category"
             )
-        what = ([float(v) for v in box], order[category], bool(row.get("iscrowd", 0)))
+        what = ([float(v) for v in box or ()], order[category], bool(row.get("iscrowd", 0)))
         rows.setdefault(_whole(file, row, "image_id"), []).append(what)
     pictures = _list(file, said, "images")
     scenes, folder = [], None
@@ -260,14 +260,16 @@ def _list(file: str | Path, said: Mapping[str, Any], name: str) -> list[Mapping[
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    if isinstance(value, int):  # of any length; a float of one of 400 digits is an error
+        return abs(value) < 1 << 53
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _whole(file: str | Path, row: Mapping[str, Any], name: str) -> int:
     value = row.get(name)
     if not _number(value) or int(value) != value:  # type: ignore[arg-type]
         raise DataError(f"{file}: {name} is {shown(value)}; an integer is wanted")
-    return int(value)  # type: ignore[arg-type]
+    return int(value)
 
 
 def _likely(file: Path) -> list[Path]:

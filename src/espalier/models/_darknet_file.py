@@ -56,7 +56,8 @@ def load_darknet(model: Darknet, path: str | os.PathLike[str]) -> None:
     if not bool(values.isfinite().all()):
         raise CheckpointError(f"{path}: holds values that are not finite")
     with torch.no_grad():
-        for place, part in zip(places, values.split([p.numel() for p in places]), strict=True):
+        parts = torch.split(values, [place.numel() for place in places])
+        for place, part in zip(places, parts, strict=True):
             place.copy_(part.view_as(place))
 
 

@@ -48,7 +48,7 @@ def _imported(name: str, extra: str) -> ModuleType:
                 raise RequestError(f"importing {name} failed: {error}") from error
         for module in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
             del sys.modules[module]
-        operators = torch.library.Library("torchvision", "DEF")
+        operators: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for one in ("nms", "qnms"):
             operators.define(f"{one}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         operators.impl("nms", suppressed, "CompositeExplicitAutograd")

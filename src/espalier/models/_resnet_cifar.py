@@ -75,14 +75,12 @@ class ResNetCifar(nn.Module):
         self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if maxpool else nn.Identity()
-        inputs = 64
-        for stage, count in enumerate(blocks):
-            width = 64 << stage
-            first = block(inputs, width, stride=1 if stage == 0 else 2)
-            inputs = block.widening * width
-            rest = (block(inputs, width, stride=1) for _ in range(count - 1))
-            setattr(self, f"layer{stage + 1}", nn.Sequential(first, *rest))
-        self.fc = nn.Linear(inputs, classes)
+        wide = block.widening
+        self.layer1 = _stage(block, 64, 64, blocks[0], stride=1)
+        self.layer2 = _stage(block, 64 * wide, 128, blocks[1])
+        self.layer3 = _stage(block, 128 * wide, 256, blocks[2])
+        self.layer4 = _stage(block, 256 * wide, 512, blocks[3])
+        self.fc = nn.Linear(512 * wide, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -93,6 +91,14 @@ class ResNetCifar(nn.Module):
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         logits: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return logits
+
+
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck], inputs: int, width: int, count: int, stride: int = 2
+) -> nn.Sequential:
+    first = block(inputs, width, stride)
+    rest = (block(block.widening * width, width, stride=1) for _ in range(count - 1))
+    return nn.Sequential(first, *rest)
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:

@@ -92,7 +92,7 @@ class UFLD(nn.Module):
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Map images (N, 3, H, W) to logits (N, cells + 1, rows, lanes); beside them maps (N, lanes + 1, H/8, W/8)."""
         second, third, last = self.model(x)
-        logits = self.cls(self.pool(last).flatten(1)).unflatten(1, self.shape)
+        logits: Tensor = self.cls(self.pool(last).flatten(1)).unflatten(1, self.shape)
         if not self.auxiliary:
             return logits
         both = [

@@ -23,6 +23,7 @@ from espalier.recipe._sections import (
     ModelSection,
     Phase,
     PlanSection,
+    PublishedSection,
     QuantiseSection,
     StageSection,
     TrainingSection,
@@ -37,6 +38,8 @@ class Recipe(Section):
 
     title: str = ""
     """What this is, for people."""
+    published: PublishedSection | None = None
+    """The row of a paper that it is for; `espalier recipes` lists it."""
     model: Annotated[ModelSection, ByName]
     """The network."""
     data: Annotated[DataSection | None, ByName] = None

@@ -132,7 +132,9 @@ def yolo_boxes(
 
 def _cells(output: Tensor, head: Head) -> Tensor:
     """(N, A·(5 + C), H, W) to (N, A, H, W, 5 + C)."""
-    return output.unflatten(1, (len(head.anchors), 5 + head.classes)).permute(0, 1, 3, 4, 2)
+    n, _, rows, columns = output.shape
+    cells = output.reshape(n, len(head.anchors), 5 + head.classes, rows, columns)
+    return cells.permute(0, 1, 3, 4, 2)
 
 
 def _boxes(t: Tensor, head: Head, stride: float) -> Tensor:

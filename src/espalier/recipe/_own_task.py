@@ -11,7 +11,7 @@ from espalier.errors import RequestError, UnknownNameError, nearest
 from espalier.models import import_object
 from espalier.recipe._part import Section
 from espalier.recipe._paths import expanded
-from espalier.recipe._sections import TrainingSection
+from espalier.recipe._sections import Part, TrainingSection
 from espalier.tasks import NAMES, Task
 
 
@@ -19,12 +19,15 @@ class TaskSection(Section):
     """What it learns, in place of `data`: one of `espalier data`, or a function that returns an espalier.tasks.Task."""
 
     name: str
-    """`detection`, or `package.module:function`; it receives training.seed, training.batch_size and training.device as
+    """`image_folder`, `detection`, or `package.module:function`; it receives training.seed, training.batch_size and training.device as
     `seed`, `batch_size` and `device` if it has arguments of these names."""
     path: str | None = None
     """Where its files are, handed on as `path`; `~` and `${VAR}` are expanded."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Handed to the function, such as `length: 128`."""
+    validation: Part | None = None
+    """Judge the run on so many training samples, held out, in place of the test data: a fraction or a count; for
+    tasks that can (`validating`)."""
 
 
 def make_own_task(section: TaskSection, training: TrainingSection, device: torch.device) -> Task:

@@ -6,11 +6,22 @@ from espalier.tasks._classification import Classification, Labelled, LossFn
 from espalier.tasks._detection import Detection, detection
 from espalier.tasks._figures import Accuracy, Figure
 from espalier.tasks._fingerprint import fingerprint
+from espalier.tasks._image_folder import image_folder
 from espalier.tasks._loaders import FromLoaders
 from espalier.tasks._names import NAMES, TaskInfo
 from espalier.tasks._sampler import SeededSampler, seeded_loader
 from espalier.tasks._splitting import Pair
-from espalier.tasks._task import Batch, DataPart, Drawn, Goal, Parted, Task
+from espalier.tasks._task import (
+    Batch,
+    DataPart,
+    Drawn,
+    Goal,
+    JudgedOn,
+    Parted,
+    Task,
+    Validating,
+    judged_on,
+)
 
 __all__ = [
     "NAMES",
@@ -25,6 +36,7 @@ __all__ = [
     "Figure",
     "FromLoaders",
     "Goal",
+    "JudgedOn",
     "Labelled",
     "LossFn",
     "Pair",
@@ -32,7 +44,10 @@ __all__ = [
     "SeededSampler",
     "Task",
     "TaskInfo",
+    "Validating",
     "detection",
     "fingerprint",
+    "image_folder",
+    "judged_on",
     "seeded_loader",
 ]

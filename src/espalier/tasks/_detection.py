@@ -1,6 +1,7 @@
 """Detection: boxes in pictures that are read from disk as they are needed."""
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,7 +78,6 @@ class Detection(Loaded):
         self.figure = AveragePrecision(len(self.classes))
         learnt = _Squares(train.first(limit_train), size, flip)
         tested = _Squares(test.first(limit_test), size, flip=False)
-        self.scenes = tested.scenes
         options: dict[str, Any] = {"collate_fn": _batch, "num_workers": workers}
         super().__init__(
             seeded_loader(learnt, batch_size, seed, **options),
@@ -123,8 +123,9 @@ class Detection(Loaded):
 
     def pictures(self, model: nn.Module) -> list[bytes]:
         """The first test pictures with something in them, as PNG: what is there, and what the model sees."""
-        shown = [n for n, scene in enumerate(self.scenes.scenes) if len(scene.labels)][:_DRAWN]
-        squares = [_Squares(self.scenes, self.size, flip=False)[n] for n in shown]
+        inside: Any = self.test.dataset
+        every = (inside[n] for n in range(len(inside)))
+        squares = islice((one for one in every if len(one.target["labels"])), _DRAWN)
         found = []
         with evaluating(model), torch.no_grad():
             for image, true in squares:

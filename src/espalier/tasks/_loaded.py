@@ -1,10 +1,11 @@
 """What every task over two data loaders has in common: batches, inputs, evaluation, guard."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,11 @@ from espalier._ground.example import Example
 from espalier.errors import RequestError, RunError
 from espalier.tasks._checking import check_loaders
 from espalier.tasks._fingerprint import of_dataset
-from espalier.tasks._ordering import drawn, in_order, ours
+from espalier.tasks._holding_out import count_of, shuffled
+from espalier.tasks._ordering import drawn, in_order
+from espalier.tasks._sampler import on_part, ours
 from espalier.tasks._splitting import Pair, Split
-from espalier.tasks._task import DataPart, Goal
+from espalier.tasks._task import DataPart, Goal, JudgedOn
 
 _TRAIN, _TEST = 0, 1
 
@@ -36,6 +39,8 @@ class Loaded(ABC):
     Raises:
         RequestError: Not a loader, without a length or a batch; a negative seed.
     """
+
+    judged_on: JudgedOn = "test"
 
     def __init__(
         self,
@@ -102,6 +107,49 @@ class Loaded(ABC):
         """What is known of the data sets: :func:`espalier.tasks.fingerprint`."""
         sets = {"train": of_dataset(self.train.dataset), "test": of_dataset(self.test.dataset)}
         return {"steps_per_epoch": self._steps, **sets}
+
+    def parted(self, part: float) -> tuple[Self, Self]:
+        """The task on most of its training samples, and on a ``part`` of them.
+
+        Which samples these are depends on their number alone: it is the same in every run, whatever its seed. No
+        sample is in both; they are judged on the same data as the whole.
+
+        Args:
+            part: A fraction in (0, 1), or a count.
+
+        Raises:
+            RequestError: It leaves nothing on one side, or another than a seeded loader, whose samples cannot
+                be chosen.
+        """
+        if not ours(self.train):
+            raise RequestError(
+                "a part of the training data can be held out of a loader of espalier.tasks.seeded_loader alone; "
+                "make the train loader with it, or give loaders of the two parts yourself"
+            )
+        length = len(self.train.dataset.dataset)  # type: ignore[attr-defined]
+        order, count = shuffled(length), count_of(part, length)
+        most, few = (
+            on_part(self.train, chosen.sort().values.tolist())
+            for chosen in (order[count:], order[:count])
+        )
+        return self._on(most), self._on(few)
+
+    def validating(self, part: float) -> Self:
+        """The task on most of its training samples, judged on the ``part`` held out; it has no test data.
+
+        What the data set augments by itself is augmented in both.
+        """
+        task, held = self.parted(part)
+        every = list(range(len(held.train.dataset.dataset)))  # type: ignore[attr-defined]
+        task.test = on_part(held.train, every, shuffle=False, drop_last=False)
+        task.judged_on = "validation"
+        return task
+
+    def _on(self, train: "DataLoader[Any]") -> Self:
+        task = copy.copy(self)
+        vars(task).pop("example_input", None)
+        task.train, task._steps, task._begun = train, len(train), 0
+        return task
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Pair]:
         """The batches of ``epoch``, from step ``start`` on."""

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from espalier.tasks._detection import detection
+from espalier.tasks._image_folder import image_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,11 @@ class TaskInfo:
 
 NAMES: Mapping[str, TaskInfo] = MappingProxyType(
     {
+        "image_folder": TaskInfo(
+            description="photographs of classes, read as they are needed, judged by top-1 and top-5 accuracy",
+            source="image-net.org; path: a folder with train/<class>/*.jpg|jpeg|png, and test/ or val/ likewise",
+            function=image_folder,
+        ),
         "detection": TaskInfo(
             description="boxes of things in pictures, judged by COCO's mAP; for YOLOv3 and torchvision's detectors",
             source="cocodataset.org; path: a folder with annotations/instances_*.json and train2017/*.jpg …, or "

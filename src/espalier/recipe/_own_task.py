@@ -19,8 +19,8 @@ class TaskSection(Section):
     """What it learns, in place of `data`: one of `espalier data`, or a function that returns an espalier.tasks.Task."""
 
     name: str
-    """`image_folder`, `detection`, or `package.module:function`; it receives training.seed, training.batch_size and training.device as
-    `seed`, `batch_size` and `device` if it has arguments of these names."""
+    """`image_folder`, `detection`, or `package.module:function`; it receives training.seed, training.batch_size and
+    training.device as `seed`, `batch_size` and `device` if it has arguments of these names."""
     path: str | None = None
     """Where its files are, handed on as `path`; `~` and `${VAR}` are expanded."""
     arguments: dict[str, Any] = Field(default_factory=dict)

@@ -35,8 +35,10 @@ def plan_without_data(recipe: Recipe) -> Plan | None:
 def source(recipe: Recipe) -> str:
     """Where to get the data of a recipe, and how to lay them out."""
     section = recipe.data or recipe.task
-    known = {**data.NAMES, **tasks.NAMES}.get("" if section is None else section.name)
-    return "" if known is None else f"to get the data: {known.source}"
+    sources = {name: info.source for name, info in data.NAMES.items()}
+    sources |= {name: info.source for name, info in tasks.NAMES.items()}
+    found = sources.get("" if section is None else section.name)
+    return "" if found is None else f"to get the data: {found}"
 
 
 def _input(name: str) -> tuple[int, int, int] | None:

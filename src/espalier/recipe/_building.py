@@ -1,6 +1,5 @@
 """From a recipe to the objects it names: model, task, plan, solver, optimiser, schedule."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,7 +19,8 @@ from espalier.planning import Per, Plan, Ranking, plan
 from espalier.recipe._methods import RULES, make_method
 from espalier.recipe._own_task import make_own_task
 from espalier.recipe._part import Named
-from espalier.recipe._recipe import Recipe, expanded
+from espalier.recipe._paths import expanded
+from espalier.recipe._recipe import Recipe
 from espalier.recipe._sections import (
     DataSection,
     Phase,
@@ -136,10 +136,7 @@ def make_model(recipe: Recipe, given: Mapping[str, Any]) -> nn.Module:
         CheckpointError: The weights do not fit.
     """
     section = recipe.model
-    arguments = dict(section.arguments)
-    if section.name in models.NAMES:
-        taken = inspect.signature(models.NAMES[section.name].function).parameters
-        arguments = {name: value for name, value in given.items() if name in taken} | arguments
+    arguments = models.accepted(section.name, given) | section.arguments
     torch.manual_seed(recipe.training.seed)
     model = models.build(section.name, **arguments)
     if section.weights is not None:

@@ -35,7 +35,7 @@ from espalier.runs import (
 from espalier.tasks import Task
 from espalier.training import build_optimizer
 
-_FREE = {"title", "checkpoint", "compare"}
+_FREE = {"title", "published", "checkpoint", "compare"}
 """Sections that may differ when a run is resumed: they change nothing of what it computes."""
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from espalier._ground.files import write_bytes
 from espalier.methods import Handle, KeepZeros, Setting
 from espalier.planning import Plan
 from espalier.runs._aims import Planned, Round
@@ -18,7 +19,7 @@ from espalier.runs._starting import left_by_cut, start_
 from espalier.runs._state import RunState, check_weights, result_of, zeros_fit
 from espalier.runs._taking import stage_of
 from espalier.sets import Constraint
-from espalier.tasks import Task
+from espalier.tasks import Drawn, Task
 from espalier.training import (
     CALIBRATION_BATCHES,
     FitResult,
@@ -122,6 +123,7 @@ class Run:
         if self.state.dense is None:
             self.state.dense = self.task.evaluate(self.model)
             self.run.write_weights("before.safetensors", self.model.state_dict())
+            self.draw("dense")
         self.constraint = stage.aim.decide(self.run, self.model, self.task)
         self.run.identify({**self.run.identity, **plan_written(self.run)})
         self.state.note(self.run.notes)
@@ -210,6 +212,12 @@ class Run:
 
     def _note_levels(self) -> None:
         self.state.note_levels(self.run, self.model, self.constraint)
+
+    def draw(self, when: str) -> None:
+        """What the model says now to a few test samples, for people: ``WHEN-1.png`` and so on."""
+        if isinstance(self.task, Drawn):
+            for number, picture in enumerate(self.task.pictures(self.model), 1):
+                write_bytes(self.run.to_write(f"{when}-{number}.png"), picture)
 
     def check_weights(self) -> None:
         """Refuse to end with weights that are not what the cuts left and the plan allows."""

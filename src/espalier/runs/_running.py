@@ -100,6 +100,7 @@ def run_stages(
             raise
         going.check_weights()
         run.write_weights("weights.safetensors", model.state_dict())
+        going.draw("pruned")
         result = going.result()
         write_result(run.to_write("result.json"), result)
         return RunResult(path=run.path, model=model, plan=plan_of(run), result=result)

@@ -222,5 +222,5 @@ class Handle(Cutting):
             check_tensors(what, saved[what], parameters)
 
 
-_NEWER = ("density", "count", "forced", "figures")
+_NEWER = ("density", "count", "forced", "figures", "parts")
 _NOTHING = Taken(weight={}, violation={})

@@ -1,7 +1,7 @@
 """The handle of constrained training: what a loop calls, and one update."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from espalier._ground.tree import onto
 from espalier._ground.types import Masks, Weights
-from espalier._ground.wrapping import unwrapped
+from espalier._ground.wrapping import unwrapped, unwrapped_optimizer
 from espalier.errors import AdviceWarning, RequestError, shown
 from espalier.methods._constrained import Constrained
 from espalier.methods._evidence import MeanLoss, evidence
@@ -54,7 +55,8 @@ class Pruning(Handle):
             are fractions of it; without it the plan's own budget holds from the first update and
             nothing settles.
         probe: f for surrogate condition (3), called at every update; e.g. the loss of one fixed batch.
-            Without it f is the mean training loss of the interval, which costs nothing.
+            Without it f is the mean training loss of the interval, which costs nothing; and where no step
+            was told its loss, the condition is not asked.
         held: Masks of zeros that are held from the beginning, besides the constraint's own.
         advise: Whether to warn (``AdviceWarning``) of settings that will probably disappoint.
         settings: Those of :class:`Constrained`, beside a solver: ``cadence=10, settle=None`` …
@@ -92,6 +94,7 @@ class Pruning(Handle):
         **settings: Any,
     ) -> None:
         model = unwrapped(model)  # as the plan was: its names are those of the model itself
+        optimizer = unwrapped_optimizer(optimizer)
         if isinstance(method, Solver):
             method = Constrained(solver=method, **settings)
         elif not isinstance(method, Constrained) or isinstance(method.solver, type):
@@ -149,17 +152,22 @@ class Pruning(Handle):
             RequestError: A constrained parameter has no gradient, or was replaced; the pull was added to these
                 gradients before, or to scaled ones.
         """
+        self._add_gradients_to_(self.constraint.names)
+
+    @torch.no_grad()
+    def _add_gradients_to_(self, names: Sequence[str]) -> None:
         self._refuse_inside("add_gradients_()")
-        parameters = self._parameters()
+        every = self._parameters()
         if self._settled:
             return
+        parameters = {name: every[name] for name in names}
         gradients = {name: _gradient(name, p) for name, p in parameters.items()}
         self._pull.adding(next(iter(gradients.values())))
         self._gauge.observe(gradients)
         if self.solver.sees_gradients and (self._count + 1) % self.method.cadence == 0:
             # The loop may zero them before the update of this step, and a pull would be added below.
             # What earlier stages hold at zero has no gradient to show: nothing may grow there.
-            self._gradients = {
+            self._gradients |= {
                 name: g.detach() * self._always[name]
                 if name in self._always
                 else g.detach().clone()
@@ -181,11 +189,13 @@ class Pruning(Handle):
         return pulls or self._gauge.sees_gradients or self.solver.sees_gradients
 
     @torch.no_grad()
-    def step(self, loss: Tensor | float) -> None:
+    def step(self, loss: Tensor | float | None = None) -> None:
         """Count one optimiser step; update the solver when the cadence says so; after ``optimizer.step``.
 
         Args:
-            loss: The training loss of this step, a scalar; it stays on its device until an update.
+            loss: The training loss of this step, a scalar; it stays on its device until an update. ``None``:
+                not known; where that is so for a whole interval, and there is no ``probe``, surrogate
+                condition (3) is not asked at its update, and the certificate says so.
 
         Raises:
             NonFiniteError: The loss of the interval is NaN or infinite.
@@ -193,7 +203,7 @@ class Pruning(Handle):
         """
         super().step(loss)
 
-    def _after_step_(self, loss: Tensor | float) -> None:
+    def _after_step_(self, loss: Tensor | float | None) -> None:
         self._loss.add(loss)
         if self._stored.offset and self.method.decoupled:
             self._pull_decoupled_()
@@ -304,8 +314,8 @@ class Pruning(Handle):
     def _slack_at(self, count: int) -> float:
         return self.method.slack(count, self.steps, self.constraint.density)
 
-    def _f(self) -> float:
-        """The interval's mean loss; or the probe's, which is only asked where the mean is finite."""
+    def _f(self) -> float | None:
+        """The interval's mean loss, if known; or the probe's, which is only asked where the mean is finite."""
         advice = "lower the learning rate or rho"
         mean = self._loss.take(self._count, advice)
         if self._probe is None:
@@ -345,6 +355,7 @@ class Pruning(Handle):
         Raises:
             RequestError: The state is another solver's, another model's, or none; nothing was changed.
         """
+        saved = onto(saved, next(self.model.parameters()).device)  # a trainer may read it anywhere
         super().load_state_dict(saved)
         self._slack = saved["slack"]
         self._settled = saved["settled"]

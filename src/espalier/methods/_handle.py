@@ -226,5 +226,5 @@ class Handle(Attachable):
             check_tensors(what, saved[what], parameters)
 
 
-_NEWER = ("density", "count", "forced", "figures")
+_NEWER = ("density", "count", "forced", "figures", "parts")
 _NOTHING = Taken(weight={}, violation={})

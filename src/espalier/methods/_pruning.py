@@ -379,7 +379,7 @@ class Pruning(Handle):
             )
         parameters = self._parameters()
         part = priced(self.constraint)
-        if part is not None and saved["parts"].keys() != part.parts.keys():
+        if part is not None and saved.get("parts", {}).keys() != part.parts.keys():
             raise RequestError(
                 "the state has other parts of the budget; give that of this very plan"
             )

@@ -22,6 +22,7 @@ from espalier.data._streamed import (
     Transform,
     stream_folder,
 )
+from espalier.data._text import load_bytes
 
 __all__ = [
     "AUGMENTATIONS",
@@ -39,6 +40,7 @@ __all__ = [
     "augmentation",
     "crop_flip",
     "load",
+    "load_bytes",
     "load_cifar10",
     "load_digits",
     "load_folder",

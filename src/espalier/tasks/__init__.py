@@ -5,6 +5,7 @@ from espalier.tasks._classification import Classification, Labelled, LossFn
 from espalier.tasks._figures import Accuracy, Figure
 from espalier.tasks._fingerprint import fingerprint
 from espalier.tasks._image_folder import image_folder
+from espalier.tasks._language import Perplexity, language
 from espalier.tasks._loaders import FromLoaders
 from espalier.tasks._sampler import SeededSampler, seeded_loader
 from espalier.tasks._splitting import Pair
@@ -33,11 +34,13 @@ __all__ = [
     "LossFn",
     "Pair",
     "Parted",
+    "Perplexity",
     "SeededSampler",
     "Task",
     "Validating",
     "fingerprint",
     "image_folder",
     "judged_on",
+    "language",
     "seeded_loader",
 ]

@@ -23,6 +23,7 @@ from espalier.data._streamed import (
     Transform,
     stream_folder,
 )
+from espalier.data._text import load_bytes
 
 __all__ = [
     "AUGMENTATIONS",
@@ -42,6 +43,7 @@ __all__ = [
     "augmentation",
     "crop_flip",
     "load",
+    "load_bytes",
     "load_cifar10",
     "load_coco",
     "load_digits",

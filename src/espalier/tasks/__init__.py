@@ -7,6 +7,7 @@ from espalier.tasks._detection import Detection, detection
 from espalier.tasks._figures import Accuracy, Figure
 from espalier.tasks._fingerprint import fingerprint
 from espalier.tasks._image_folder import image_folder
+from espalier.tasks._language import Perplexity, language
 from espalier.tasks._loaders import FromLoaders
 from espalier.tasks._names import NAMES, TaskInfo
 from espalier.tasks._sampler import SeededSampler, seeded_loader
@@ -41,6 +42,7 @@ __all__ = [
     "LossFn",
     "Pair",
     "Parted",
+    "Perplexity",
     "SeededSampler",
     "Task",
     "TaskInfo",
@@ -49,5 +51,6 @@ __all__ = [
     "fingerprint",
     "image_folder",
     "judged_on",
+    "language",
     "seeded_loader",
 ]

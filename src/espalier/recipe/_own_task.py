@@ -53,7 +53,11 @@ def make_own_task(section: TaskSection, training: TrainingSection, device: torch
     given = {name: value for name, value in offered.items() if name in taken}
     if section.path is not None:
         given["path"] = expanded(section.path)
-    elif section.name in NAMES and "path" not in section.arguments:
+    elif (
+        section.name in NAMES
+        and "path" not in section.arguments
+        and taken["path"].default is inspect.Parameter.empty
+    ):
         raise RequestError(f"the task {section.name} needs a path. {NAMES[section.name].source}")
     made = call(function, section.name, **{**given, **section.arguments})
     # Looked up without being asked: an example input may cost a batch.

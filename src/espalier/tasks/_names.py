@@ -7,6 +7,7 @@ from typing import Any
 
 from espalier.tasks._detection import detection
 from espalier.tasks._image_folder import image_folder
+from espalier.tasks._language import language
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,11 @@ NAMES: Mapping[str, TaskInfo] = MappingProxyType(
             source="cocodataset.org; path: a folder with annotations/instances_*.json and train2017/*.jpg …, or "
             "images/NAME/*.jpg and labels/NAME/*.txt as YOLO has them",
             function=detection,
+        ),
+        "language": TaskInfo(
+            description="the next byte of text files, judged by perplexity; for models from tokens to logits",
+            source="no path: the standard library of this Python; or path: a folder of text files, and `pattern`",
+            function=language,
         ),
     }
 )

@@ -70,7 +70,7 @@ class Coupled:
                 raise BudgetError(f"keep={keep} of a group of {size} units; give 0 to {size}")
         total = sum(self.sizes)
         for name, along in self._all():
-            if not along.units or not all(STAYS <= u < total for u in along.units):
+            if not all(STAYS <= u < total for u in along.units):
                 raise RequestError(
                     f"{name}: a unit outside 0 … {total - 1} along axis {along.axis}"
                 )

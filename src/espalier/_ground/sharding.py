@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from espalier._ground.types import Weights
 from espalier._ground.world import World
 from espalier.errors import RequestError
 
@@ -19,7 +20,7 @@ def distributed(x: Tensor) -> bool:
 @torch.no_grad()
 def local(x: Tensor) -> Tensor:
     """This rank's part, sharing storage; a plain tensor is its own part."""
-    part: Tensor = x.to_local() if distributed(x) else x  # type: ignore[operator]
+    part: Tensor = x.to_local() if distributed(x) else x  # type: ignore[attr-defined]
     return part
 
 
@@ -36,25 +37,45 @@ def like(part: Tensor, whole: Tensor) -> Tensor:
     return made
 
 
-def everywhere(x: Tensor) -> Tensor:
-    """A small result, such as a sum, as all ranks together have it; of a plain tensor itself.
+def peak(x: Tensor) -> float:
+    """The largest entry of the whole tensor; −∞ of an empty one."""
+    part = local(x)
+    most = part.max() if part.numel() else part.new_full((), -torch.inf)
+    return float(pieces_of({"": x})[1].most(most) if distributed(x) else most)
 
-    ``float()`` and ``bool()`` of a ``DTensor`` ask this rank alone.
+
+def reshard_(model: nn.Module) -> None:
+    """Put the shards back that FSDP2 replaces by whole parameters, and may leave so after a forward pass.
+
+    An optimiser moves the shards; what is written into a whole parameter is lost.
     """
-    whole: Tensor = x.full_tensor() if distributed(x) else x  # type: ignore[operator]
-    return whole
+    for module in model.modules():
+        if hasattr(type(module), "set_reshard_after_forward"):  # torch's FSDPModule
+            module.reshard()  # type: ignore[operator]
 
 
 def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters by name, as an optimiser knows them: of FSDP2 the shards.
-
-    After a forward pass FSDP2 may leave whole parameters in a module, which no optimiser moves.
-    """
-    for module in model.modules():
-        reshard = getattr(module, "reshard", None)  # torch's FSDPModule has it
-        if reshard is not None and hasattr(module, "set_reshard_after_backward"):
-            reshard()
+    """The parameters by name, as an optimiser knows them: of FSDP2 the shards."""
+    reshard_(model)
     return dict(model.named_parameters())
+
+
+def totals(values: Mapping[str, Tensor], of: Weights) -> list[float]:
+    """A number for each tensor, summed over the parts that the ranks hold of it; one all-reduce for all.
+
+    Args:
+        values: 0-d, from this rank's part of the tensor of that name.
+        of: The tensors.
+    """
+    if not values:
+        return []
+    stacked = torch.stack([value.double() for value in values.values()])
+    if any(distributed(of[name]) for name in values):
+        pieces, world = pieces_of({name: of[name] for name in values})
+        counted = torch.tensor([piece.counted for piece in pieces.values()], device=stacked.device)
+        stacked = world.sum(stacked.where(counted, 0.0))
+    found: list[float] = stacked.tolist()
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +179,9 @@ def pieces_of(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Piece], World]:
                 f"{piece.part_shape} of even chunks; shard it as fully_shard does"
             )
         cut[name] = piece
-        groups.setdefault(tuple(torch.distributed.get_process_group_ranks(world.group)), (name, world))
+        groups.setdefault(
+            tuple(torch.distributed.get_process_group_ranks(world.group)), (name, world)
+        )
     if len(groups) > 1:
         (one, _), (other, _), *_ = groups.values()
         raise RequestError(
@@ -166,6 +189,8 @@ def pieces_of(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Piece], World]:
         )
     world = next((world for _, world in groups.values()), World.current())
     whole = {
-        n: Piece(shape=tuple(x.shape), counted=world.rank == 0) for n, x in tensors.items() if n not in cut
+        n: Piece(shape=tuple(x.shape), counted=world.rank == 0)
+        for n, x in tensors.items()
+        if n not in cut
     }
     return {name: cut.get(name) or whole[name] for name in tensors}, world

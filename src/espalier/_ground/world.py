@@ -82,7 +82,9 @@ class World:
         texts = torch.zeros(self.size, int(sizes.max()), dtype=torch.uint8)
         texts[self.rank, : len(text)] = text
         texts = self.sum(texts)
-        return [json.loads(bytes(t[:n].tolist())) for t, n in zip(texts, sizes.tolist(), strict=True)]
+        return [
+            json.loads(bytes(t[:n].tolist())) for t, n in zip(texts, sizes.tolist(), strict=True)
+        ]
 
     def agree(self, value: Any) -> Any:
         """Rank 0's value: of clocks, measurements, and whatever may differ in its last bit."""
@@ -106,7 +108,9 @@ ALONE = World()
 def _answering() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # what torch.distributed raises for a peer that is gone, and for one that is late
+    except (
+        RuntimeError
+    ) as error:  # what torch.distributed raises for a peer that is gone, and for one that is late
         raise RunError(
             f"another rank was lost, or did not answer in time ({str(error).strip().splitlines()[0]:.120})"
         ) from error
@@ -177,7 +181,7 @@ def _answers(asks: list[Ask], world: World) -> list[Tensor]:
         device = asks[numbers[0]].values.device
         flat = torch.cat([asks[n].values.flatten().to(device) for n in numbers])
         flat = world.most(flat) if most else world.sum(flat)
-        parts = flat.split([asks[n].values.numel() for n in numbers])
+        parts = torch.split(flat, [asks[n].values.numel() for n in numbers])
         answers |= {
             n: part.reshape(asks[n].values.shape).to(asks[n].values.device)
             for n, part in zip(numbers, parts, strict=True)

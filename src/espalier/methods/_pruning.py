@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from espalier._ground.sharding import local, parameters_of
 from espalier._ground.types import Masks, Weights
+from espalier._ground.world import World
 from espalier._ground.wrapping import unwrapped
 from espalier.errors import AdviceWarning, RequestError, shown
 from espalier.methods._constrained import Constrained
@@ -17,7 +19,7 @@ from espalier.methods._evidence import MeanLoss, evidence
 from espalier.methods._handle import Handle
 from espalier.methods._method import Cut
 from espalier.methods._states import check_tensors
-from espalier.sets import Constraint
+from espalier.sets import Constraint, Sharded
 from espalier.solvers import Approach, Observed, Pulling, Solver, State
 from espalier.solvers._algebra import difference, penalty_terms
 from espalier.solvers._storage import Stored
@@ -54,6 +56,8 @@ class Pruning(Handle):
         probe: f for surrogate condition (3), called at every update; e.g. the loss of one fixed batch.
             Without it f is the mean training loss of the interval, which costs nothing.
         held: Masks of zeros that are held from the beginning, besides the constraint's own.
+        world: The ranks that decide together, each with its part of every batch; by default all of the default
+            process group of ``torch.distributed``, else this process alone.
         advise: Whether to warn (``AdviceWarning``) of settings that will probably disappoint.
         settings: Those of :class:`Constrained`, beside a solver: ``cadence=10, settle=None`` …
 
@@ -86,6 +90,7 @@ class Pruning(Handle):
         probe: Callable[[], float] | None = None,
         *,
         held: Masks | None = None,
+        world: World | None = None,
         advise: bool = True,
         **settings: Any,
     ) -> None:
@@ -107,11 +112,12 @@ class Pruning(Handle):
             raise RequestError(
                 f"steps={steps}; give the planned optimiser steps, at least 1, or None"
             )
-        super().__init__(model, plan, optimizer)
+        super().__init__(model, plan, optimizer, world)
+        plan = self.constraint
         self.method, self.solver, self.steps, self._probe = method, method.solver, steps, probe
         self._slack = self._slack_at(0)
         self._settled = False
-        self._loss = MeanLoss()
+        self._loss = MeanLoss(world=self.world)
         self._gradients: dict[str, Tensor] = {}
         self._gauge = method.metric.gauge(model, plan.names, optimizer)
         state = self.solver.init(self._weights(), self._at(self._slack))
@@ -124,6 +130,8 @@ class Pruning(Handle):
         self.advice = method.advice(steps) if advise else ()
         for text in self.advice:
             warnings.warn(text, AdviceWarning, stacklevel=2)
+
+    needs_whole = None
 
     @property
     def approach(self) -> Approach:
@@ -162,11 +170,11 @@ class Pruning(Handle):
                 for name, g in gradients.items()
             }
         if self._stored.offset and not self.method.decoupled:
-            grads = list(gradients.values())
-            torch._foreach_add_(grads, [self._stored.offset[n] for n in parameters])
-            torch._foreach_add_(
-                grads, [p.detach() for p in parameters.values()], alpha=self._stored.pull
-            )
+            # Gradients of shards are means over the ranks already: the pull is whole, and not divided.
+            grads = [local(g) for g in gradients.values()]
+            torch._foreach_add_(grads, [local(self._stored.offset[n]) for n in parameters])
+            weights = [local(p.detach()) for p in parameters.values()]
+            torch._foreach_add_(grads, weights, alpha=self._stored.pull)
         if self._owes_pull():
             self._pull.added(next(iter(gradients.values())), self.optimizer)
 
@@ -207,7 +215,7 @@ class Pruning(Handle):
             held = {n: torch.where(self._held[n], w, 0) for n, w in weights.items()}
             return Cut(values=at.project(held), free=self._held)
         masks = at.support(weights)
-        implied = self.constraint.implied(masks, dict(self.model.named_parameters()))
+        implied = self.constraint.implied(masks, parameters_of(self.model))
         free = self._still_held(masks | implied)
         # A tensor may lose slices to units of others too: what nothing reads goes with the cut.
         cut = {n: torch.where(free[n], z, 0) for n, z in at.project(weights).items()}
@@ -286,7 +294,11 @@ class Pruning(Handle):
         }
 
     def _at(self, slack: float, moved: bool = False) -> _At:
-        diagonal = self._gauge.diagonal(self._parameters())
+        parameters = self._parameters()
+        self._gauge.share_(self.world)
+        diagonal = self._gauge.diagonal(parameters)
+        if diagonal is not None and isinstance(self.constraint, Sharded):
+            diagonal = self.constraint.placed(diagonal)
         return _At(
             constraint=self.constraint.opened(slack),
             diagonal=diagonal,
@@ -303,7 +315,7 @@ class Pruning(Handle):
         mean = self._loss.take(self._count, advice)
         if self._probe is None:
             return mean
-        probed = MeanLoss()
+        probed = MeanLoss(world=self.world)
         probed.add(self._probe())
         return probed.take(self._count, advice)
 
@@ -358,7 +370,10 @@ class Pruning(Handle):
         parameters = self._parameters()
         MeanLoss().load_state_dict(saved["loss"])
         stored = saved["stored"]
-        shapes = {n: torch.empty(z["shape"], device="meta") for n, z in stored["z"].items()}
+        shapes = {
+            n: z["dense"] if "dense" in z else torch.empty(z["shape"], device="meta")
+            for n, z in stored["z"].items()
+        }
         for what, tensors in (
             ("Λ", stored["offset"]),
             ("Z", shapes),

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from espalier.errors import NonFiniteError, RequestError, ShapeError
 
-
 Peaks = tuple[float, float]
 """The largest |w| and h of a whole tensor, where only a part of it is at hand: one scale for all parts."""
 

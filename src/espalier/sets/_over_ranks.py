@@ -6,9 +6,9 @@ units, all ranks have the sums of their energies. It finds what the constraint f
 wherever the energies add up without rounding (see ``GroupSet.rank``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import singledispatch
+from functools import partial, singledispatch
 from math import prod
 from typing import Any
 
@@ -19,8 +19,8 @@ from espalier._ground.sharding import Piece
 from espalier._ground.types import Masks, Weights
 from espalier._ground.world import Ask, Talk, joined
 from espalier.errors import NonFiniteError, RequestError, ShapeError
-from espalier.sets._along import Along, energy_of, spread
 from espalier.sets._alone import Alone
+from espalier.sets._along import Along, energy_of, spread
 from espalier.sets._coupled import Coupled
 from espalier.sets._energy import checked, extremes
 from espalier.sets._layout import Layout
@@ -185,15 +185,26 @@ def _(part: Shared, w: Weights, h: Weights, pieces: Pieces) -> Talk[Found]:
         priced.append(
             replace(
                 each, scores=price.masked_fill(must, torch.inf), cost=costs[name],
-                places=lambda i, own=each.places, below=below: own(i) + below,
+                places=partial(_after, below, each.places),
             )
         )  # fmt: skip
         below += prod(pieces[name].shape)
     chosen, left = yield from longest_run(priced, part.limit, below)
     chosen = yield from _filled(priced, chosen, left, below)
     return {
-        n: which.mask(mask, units[n].inside, w[n].shape) for n, mask in zip(costs, chosen, strict=True)
+        n: which.mask(mask, units[n].inside, w[n].shape)
+        for n, mask in zip(costs, chosen, strict=True)
     }
+
+
+def _after(below: int, places: Callable[[Tensor], Tensor], index: Tensor) -> Tensor:
+    """Places after those of the tensors before."""
+    return places(index) + below
+
+
+def _of_some(some: Tensor, places: Callable[[Tensor], Tensor], index: Tensor) -> Tensor:
+    """Places of a few of the units, from indices into these."""
+    return places(some[index])
 
 
 def _filled(
@@ -207,7 +218,7 @@ def _filled(
             for u, m in zip(units, chosen, strict=True)
         ]
         open_ = [
-            replace(u, scores=u.scores[i], places=lambda j, i=i, own=u.places: own(i[j]))
+            replace(u, scores=u.scores[i], places=partial(_of_some, i, u.places))
             for u, i in zip(units, rest, strict=True)
         ]
         more, after = yield from longest_run(open_, left, places)
@@ -399,7 +410,9 @@ def _(
 def _(
     part: Product, masks: Masks, shapes: Mapping[str, Sequence[int]], pieces: Pieces
 ) -> Talk[Found]:
-    each = yield from joined({i: implied(p, masks, shapes, pieces) for i, p in enumerate(part.parts)})
+    each = yield from joined(
+        {i: implied(p, masks, shapes, pieces) for i, p in enumerate(part.parts)}
+    )
     found: Found = {}
     for one in each.values():
         for name, mask in one.items():

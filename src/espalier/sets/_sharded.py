@@ -59,7 +59,11 @@ class Sharded:
     @property
     def held(self) -> Masks:
         """The inner constraint's, placed as the weights."""
-        return {n: like(self.pieces[n].part(m), self.parameters[n]) for n, m in self.inner.held.items()}
+        return self.placed(self.inner.held)
+
+    def placed(self, values: Weights) -> dict[str, Tensor]:
+        """Tensors that every rank has whole, or in parts, placed as the weights of their names."""
+        return {n: like(self.pieces[n].part(x), self.parameters[n]) for n, x in values.items()}
 
     def check(self, model: nn.Module) -> None:
         """As the inner constraint."""
@@ -80,7 +84,9 @@ class Sharded:
     def project(self, w: Weights, h: Weights | None = None) -> dict[str, Tensor]:
         """Π_S(W), placed as the weights."""
         found = settled(self._support(w, h), self.world)
-        parts = {name: torch.where(mask, local(w[name].detach()), 0) for name, mask in found.items()}
+        parts = {
+            name: torch.where(mask, local(w[name].detach()), 0) for name, mask in found.items()
+        }
         return {name: like(part, w[name]) for name, part in parts.items()}
 
     def contains(self, w: Weights) -> bool:

@@ -37,6 +37,11 @@ def like(part: Tensor, whole: Tensor) -> Tensor:
     return made
 
 
+def count(mask: Tensor) -> int:
+    """How many are True in the whole tensor."""
+    return int(totals({"": local(mask).sum()}, {"": mask})[0])
+
+
 def peak(x: Tensor) -> float:
     """The largest entry of the whole tensor; −∞ of an empty one."""
     part = local(x)
@@ -58,6 +63,12 @@ def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters by name, as an optimiser knows them: of FSDP2 the shards."""
     reshard_(model)
     return dict(model.named_parameters())
+
+
+def placed(values: Weights, of: Weights) -> dict[str, Tensor]:
+    """Tensors that every rank has whole, or its parts, distributed as those of their names are."""
+    pieces = pieces_of({name: of[name] for name in values})[0]
+    return {name: like(pieces[name].part(x), of[name]) for name, x in values.items()}
 
 
 def totals(values: Mapping[str, Tensor], of: Weights) -> list[float]:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from espalier._ground.sharding import local, parameters_of
+from espalier._ground.sharding import count, distributed, local, parameters_of
 from espalier._ground.types import Masks, Weights
 from espalier._ground.world import World
 from espalier._ground.wrapping import unwrapped
 from espalier.errors import AdviceWarning, RequestError, shown
+from espalier.methods._alike import CHECKED_EVERY, check_alike
 from espalier.methods._constrained import Constrained
 from espalier.methods._evidence import MeanLoss, evidence
 from espalier.methods._handle import Handle
@@ -240,7 +241,7 @@ class Pruning(Handle):
         at = self._at(slack, moved=slack != self._slack)
         self._slack = slack
         w, old, loss = self._weights(), self._stored.state(), self._f()
-        if not all(bool(g.isfinite().all()) for g in self._gradients.values()):
+        if any(count(~g.isfinite()) for g in self._gradients.values()):
             return  # a gradient scaler leaves out such a step, and its update goes with it
         progress = 0.0 if self.steps is None else self._count / self.steps
         seen = Observed(loss=loss, gradients=self._gradients, progress=progress)
@@ -261,6 +262,21 @@ class Pruning(Handle):
         )
         self._held = self._within(state.held)
         self._stored = Stored.of(replace(state, held={}))
+        if len(self.updates) % CHECKED_EVERY == 0:
+            check_alike(self.world, self._alike(w), self._count)
+
+    def _alike(self, w: Weights) -> dict[str, Any]:
+        """What ranks that train copies of one model must hold alike, by what a message calls it."""
+        stored = self._stored
+        tensors = (
+            ("weights of", w), ("masks of", self._held), ("multipliers of", stored.offset),
+            ("Z of", {n: packed.values for n, packed in stored.z.items()} if stored.offset else {}),
+        )  # fmt: skip
+        parted = {n for n, x in w.items() if distributed(x)}
+        named = {
+            f"{what} {n}": x for what, own in tensors for n, x in own.items() if n not in parted
+        }
+        return {"steps": self._count, "solver's numbers": stored.scalars, **named}
 
     def _settling(self) -> bool:
         return self.method.settles_at(self._count, self.steps, self.constraint.density)

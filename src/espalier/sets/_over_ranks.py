@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from espalier._ground.selection import Candidates, longest_run
 from espalier._ground.sharding import Piece
 from espalier._ground.types import Masks, Weights
 from espalier._ground.world import Ask, Talk, joined
@@ -27,7 +28,6 @@ from espalier.sets._layout import Layout
 from espalier.sets._naming import named
 from espalier.sets._on_levels import OnLevels
 from espalier.sets._product import Product
-from espalier.sets._rank_select import Candidates, longest_run
 from espalier.sets._set import GroupSet
 from espalier.sets._shared import Shared
 from espalier.sets._within import Within

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from espalier._ground.sharding import Piece, like, local, pieces_of
+from espalier._ground.sharding import Piece, like, local, pieces_of, placed
 from espalier._ground.types import Masks, Weights
 from espalier._ground.world import World, settled
 from espalier.sets import _over_ranks as over_ranks
@@ -18,7 +18,7 @@ class Sharded:
     """A constraint on ``DTensor`` weights, as FSDP2 has them; takes and gives ``DTensor``, placed as the weights.
 
     Nothing is gathered: unit energies are summed over the ranks where the parts cut through units, and the largest
-    are found by counting (``_rank_select.py``). All ranks call each method, in the same order.
+    are found by counting (``_ground/selection.py``). All ranks call each method, in the same order.
 
     Args:
         inner: What the weights may be.
@@ -63,7 +63,7 @@ class Sharded:
 
     def placed(self, values: Weights) -> dict[str, Tensor]:
         """Tensors that every rank has whole, or in parts, placed as the weights of their names."""
-        return {n: like(self.pieces[n].part(x), self.parameters[n]) for n, x in values.items()}
+        return placed(values, self.parameters)
 
     def check(self, model: nn.Module) -> None:
         """As the inner constraint."""

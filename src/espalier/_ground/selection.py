@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from espalier._ground.world import Ask, Talk
+from espalier._ground.sharding import like, local, pieces_of
+from espalier._ground.world import Ask, Talk, settled
 
 _DIGIT = 8
 _VALUES = 1 << _DIGIT
@@ -74,6 +75,15 @@ def longest_run(
     for mask, index, key in zip(chosen, ties, order, strict=True):
         mask[index[key > last]] = True
     return chosen, left
+
+
+def largest_of(scores: Tensor, keep: int) -> Tensor:
+    """Boolean mask of exactly ``keep`` largest of a whole tensor, placed as it is; ties go to the lower index."""
+    pieces, world = pieces_of({"": scores})
+    piece = pieces[""]
+    units = Candidates(scores=local(scores).flatten(), places=piece.places, counted=piece.counted)
+    (chosen,), _ = settled(longest_run([units], keep, scores.numel()), world)
+    return like(chosen.reshape(local(scores).shape), scores)
 
 
 def _end(

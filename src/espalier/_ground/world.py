@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from espalier.errors import RunError
+from espalier.errors import LostRankError
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -31,7 +31,7 @@ class World:
         group: A process group of ``torch.distributed``; ``None``: alone.
 
     Raises:
-        RunError: Another rank was lost, or did not answer in time; every call may.
+        LostRankError: Another rank was lost, or did not answer in time; every call may.
 
     Example:
         >>> ALONE.mean(2.5), ALONE.gather({"rank": ALONE.rank}), ALONE.agree(True)
@@ -111,7 +111,7 @@ def _answering() -> Iterator[None]:
     except (
         RuntimeError
     ) as error:  # what torch.distributed raises for a peer that is gone, and for one that is late
-        raise RunError(
+        raise LostRankError(
             f"another rank was lost, or did not answer in time ({str(error).strip().splitlines()[0]:.120})"
         ) from error
 

@@ -1,6 +1,7 @@
 """Methods: how weights get to where they may be; the frozen choice and the handle it makes."""
 
 from espalier._ground.registry import discover
+from espalier.methods._alike import check_alike
 from espalier.methods._at_start import SNIP, CutFirst, GraSP, HeldFromStart, HoldFromStart
 from espalier.methods._autoprune import AutoPrune
 from espalier.methods._certificate import Certificate, Figures, Forced, Outcome, Taken
@@ -71,6 +72,7 @@ __all__ = [
     "Taken",
     "Update",
     "certify",
+    "check_alike",
     "hold_",
     "nearest_of_each_level",
 ]

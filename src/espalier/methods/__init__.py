@@ -11,6 +11,7 @@ from espalier.methods._filter_entropy import FilterEntropy
 from espalier.methods._freezing import Freezing, GradualFreezing, nearest_of_each_level
 from espalier.methods._handle import Handle
 from espalier.methods._holding import AfterStep, MaskHolder, hold_
+from espalier.methods._in_parts import load_in_parts_, save_in_parts
 from espalier.methods._keeping import Keeping, KeepZeros
 from espalier.methods._l0 import L0
 from espalier.methods._method import Cut, Groups, Method, Setting
@@ -74,7 +75,9 @@ __all__ = [
     "certify",
     "check_alike",
     "hold_",
+    "load_in_parts_",
     "nearest_of_each_level",
+    "save_in_parts",
 ]
 
 discover(__name__, globals())

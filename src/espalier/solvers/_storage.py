@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from espalier._ground.sharding import distributed, like, local
+from espalier._ground.sharding import distributed, like, local, placed
 from espalier.solvers._solver import Pulling, State
 
 _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
@@ -50,6 +50,8 @@ class Packed:
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "Packed":
         """The inverse of ``state_dict``."""
+        if "dense" in state:
+            return cls.pack(local(state["dense"]))
         return cls(state["values"], state["bits"], tuple(state["shape"]))
 
 
@@ -120,13 +122,14 @@ class Stored:
     @classmethod
     def from_state_dict(cls, saved: Mapping[str, Any], state: type[State]) -> "Stored":
         """The inverse of ``state_dict``, for a solver whose states are of this type."""
-        z = {
-            name: Packed.pack(local(kept["dense"]))
-            if "dense" in kept
-            else Packed.from_state_dict(kept)
-            for name, kept in saved["z"].items()
-        }
-        return cls(dict(saved["offset"]), z, state(**saved["scalars"]), dict(saved["held"]))
+        offset = dict(saved["offset"])
+        z = {name: Packed.from_state_dict(kept) for name, kept in saved["z"].items()}
+        for name, whole in z.items():
+            # Saved by one rank, and each has a part now.
+            if distributed(offset[name]) and "dense" not in saved["z"][name]:
+                part = placed({name: whole.unpack()}, offset)[name]
+                z[name] = Packed.pack(local(part))
+        return cls(offset, z, state(**saved["scalars"]), dict(saved["held"]))
 
 
 def pack_bits(mask: Tensor) -> Tensor:

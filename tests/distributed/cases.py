@@ -61,9 +61,7 @@ CASES = {}
 def dense(start="random"):
     """Ten, six and three rows: no even shards on four ranks, and the last holds nothing of some."""
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(8, 10), nn.ReLU(), nn.Linear(10, 6), nn.ReLU(), nn.Linear(6, 3)
-    )
+    model = nn.Sequential(nn.Linear(8, 10), nn.ReLU(), nn.Linear(10, 6), nn.ReLU(), nn.Linear(6, 3))
     values = {"constant": lambda p: 0.3, "tied": lambda p: 0.1 * torch.randint_like(p, -2, 3)}
     with torch.no_grad():
         for p in model.parameters() if start in values else ():
@@ -74,7 +72,11 @@ def dense(start="random"):
 def convolutions(start="random"):
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(2, 6, 3, bias=False), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(16, 3)
+        nn.Conv2d(2, 6, 3, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(6, 4, 3),
+        nn.Flatten(),
+        nn.Linear(16, 3),
     )
 
 
@@ -82,8 +84,9 @@ def batches(model, steps=range(STEPS)):
     shape = (2, 6, 6) if isinstance(model[0], nn.Conv2d) else (8,)
     for step in steps:
         generator = torch.Generator().manual_seed(step)
-        yield torch.randn(BATCH, *shape, generator=generator), torch.randint(
-            0, 3, (BATCH,), generator=generator
+        yield (
+            torch.randn(BATCH, *shape, generator=generator),
+            torch.randint(0, 3, (BATCH,), generator=generator),
         )
 
 
@@ -104,7 +107,9 @@ def attached(model, world, solver=None, made=dense, coupled=False, planned=None,
     plan = esp.plan(made(), **wanted)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     settings = {"cadence": 2, "metric": Identity(), **settings}
-    return Pruning(model, plan, solver or SLR(), optimizer, STEPS, world=world, advise=False, **settings)
+    return Pruning(
+        model, plan, solver or SLR(), optimizer, STEPS, world=world, advise=False, **settings
+    )
 
 
 def trained(model, pruning, part=(0, 1), steps=range(STEPS), loop=None):
@@ -138,7 +143,9 @@ def outcome(model, pruning):
 
 def compared(alone, several):
     pairs = [
-        (alone[what][n], several[what][n]) for what in ("weights", "multipliers") for n in alone[what]
+        (alone[what][n], several[what][n])
+        for what in ("weights", "multipliers")
+        for n in alone[what]
     ]
     return {
         "supports": all(
@@ -203,7 +210,7 @@ VARIANTS = {
     "adam-metric": {"metric": AdamMoment()},
     "fisher-decoupled": {"metric": Fisher(), "decoupled": True},
     "activations": {"metric": Activations()},
-    "movement": {"solver": Gradual(), "metric": Movement()},
+    "movement": {"solver": Gradual(), "metric": Movement(), "planned": {"set": Filters()}},
     "taylor": {"solver": Gradual(), "metric": Taylor(), "planned": {"set": Filters()}},
 }
 ON_FOUR = ("slr", "rigl", "columns", "shared", "coupled", "constant", "tied", "constant-columns")

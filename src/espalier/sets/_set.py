@@ -161,9 +161,9 @@ class GroupSet(Set):
         self, w: Tensor, metric: Tensor | None = None, peaks: Peaks | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """As :meth:`rank`, with the very Σ hᵢ wᵢ² in float64: comparable between tensors."""
-        e, exponent = energy(w.double(), metric, peaks)
+        e, exponent = energy(w, metric, peaks)
         scores, inside = self._rank(e)
-        return scores * (2.0**exponent if exponent < 1024 else torch.inf), inside
+        return scores.double() * (2.0**exponent if exponent < 1024 else torch.inf), inside
 
     def mask(self, chosen: Tensor, inside: Tensor | None, shape: Sequence[int]) -> Tensor:
         """Boolean mask over the tensor from booleans over the units, and what stays inside them."""

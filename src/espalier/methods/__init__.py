@@ -1,6 +1,8 @@
 """Methods: how weights get to where they may be; the frozen choice and the handle it makes."""
 
 from espalier._ground.registry import discover
+from espalier._ground.world import ALONE as ALONE
+from espalier._ground.world import World as World
 from espalier.methods._alike import check_alike
 from espalier.methods._at_start import SNIP, CutFirst, GraSP, HeldFromStart, HoldFromStart
 from espalier.methods._autoprune import AutoPrune
@@ -26,6 +28,7 @@ from espalier.methods._update import LayerUpdate, Update
 from espalier.methods._verdict import Course, certify
 
 __all__ = [
+    "ALONE",
     "L0",
     "OWN",
     "RDA",
@@ -72,6 +75,7 @@ __all__ = [
     "Switching",
     "Taken",
     "Update",
+    "World",
     "certify",
     "check_alike",
     "hold_",

@@ -40,8 +40,9 @@ def check_alike(world: World, held: Mapping[str, Any], step: int) -> None:
             more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise RunError(
                 f"step {step}: ranks 0 and {rank} do not hold the same {', '.join(wrong[:3])}{more}, and would prune "
-                "differently from here; start all ranks from the same weights, train them in DDP (or average their "
-                "gradients before add_gradients_()), or, where each trains a model of its own, give world=ALONE"
+                "differently from here; start all from the same weights and train them in DDP (or average their "
+                "gradients before add_gradients_()); where each trains a model of its own, give "
+                "world=espalier.methods.ALONE"
             )
 
 

@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from espalier._ground.sharding import distributed, local, parameters_of, totals
+from espalier._ground.sharding import local, parameters_of, totals
 from espalier._ground.types import Weights
 from espalier._ground.world import World
 from espalier.errors import RequestError
 from espalier.methods._certificate import Certificate, Figures, Forced, Taken, taken
 from espalier.methods._cutting import Cutting
 from espalier.methods._method import Cut
+from espalier.methods._placing import as_placed
 from espalier.methods._states import check_entries, check_tensors, fitting
 from espalier.methods._update import Update
 from espalier.methods._verdict import Course, certify
 from espalier.methods._watch import PullWatch, Tensors
-from espalier.planning import Plan
-from espalier.sets import Constraint, Sharded
+from espalier.sets import Constraint
 from espalier.solvers import Approach, State
 from espalier.tasks import Goal
 
@@ -61,7 +61,7 @@ class Handle(Cutting):
         constraint.check(model)
         super().__init__(model, constraint.names)
         self.world = World.current() if world is None else world
-        constraint = self._placed(constraint)
+        constraint = as_placed(constraint, model, self.needs_whole)
         self.constraint, self.optimizer, self._pull = constraint, optimizer, PullWatch(optimizer)
         if optimizer is not None:
             self._tensors.check_optimizer(optimizer)
@@ -70,21 +70,6 @@ class Handle(Cutting):
         self._count = 0
         self._forced: list[Forced] = []
         self._figures: Figures | None = None
-
-    def _placed(self, constraint: Constraint) -> Constraint:
-        """The constraint; over the ranks that hold the parameters where they are sharded."""
-        parameters = parameters_of(self.model)
-        for name in parameters:
-            if distributed(parameters[name]):
-                break
-        else:
-            return constraint
-        if self.needs_whole is not None:
-            raise RequestError(
-                f"{name}: sharded; {self.needs_whole} whole parameters, so use DDP, not FSDP"
-            )
-        inner = constraint.constraint if isinstance(constraint, Plan) else constraint
-        return Sharded.of(inner, parameters)
 
     # ---- what a method says ---------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ from espalier.solvers import (
     StagedRho,
 )
 
-STEPS, BATCH = 12, 8
+STEPS, BATCH = 8, 8
 RANK, SIZE = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 CASES = {}
 
@@ -330,7 +330,7 @@ def apart():
     pruning = attached(model, None, cadence=1, settle=None)
 
     def train():
-        for step in range(STEPS):
+        for step in range(12):
             if step == 5 and RANK == 1:
                 with torch.no_grad():
                     model[2].weight[0, 0] += 1e-3
@@ -351,7 +351,7 @@ def left_alone():
 
 # ---- saved on two ranks in the middle, gone on with on four and on one ----------------------------
 
-HALF = 5  # between two updates, so that the loss of an interval has to come along too
+HALF = 3  # between two updates, so that the loss of an interval has to come along too
 
 
 @case("saved")

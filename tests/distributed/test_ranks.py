@@ -34,7 +34,7 @@ def run_ranks(size, folder):
     ]  # fmt: skip
     try:
         for rank in ranks:
-            rank.wait(timeout=240)
+            rank.wait(timeout=400)
     finally:
         for rank, log in zip(ranks, logs, strict=True):
             rank.kill()
@@ -60,7 +60,7 @@ def assert_equal_to_one_rank(told):
     assert told["conditions"], told
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("size", [2, 4])

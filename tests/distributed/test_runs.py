@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # Plain SGD: Adam divides by small gradients, and their rounding would grow.
 RECIPE = {

@@ -23,7 +23,8 @@ from espalier.sets import (
     Unstructured,
     Within,
 )
-from espalier.sets._over_ranks import contains, implied, support
+from espalier.sets._inside_over_ranks import contains
+from espalier.sets._over_ranks import implied, support
 from talks import answered, joined_parts, pieces
 
 SETS = [

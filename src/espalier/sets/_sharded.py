@@ -11,6 +11,7 @@ from espalier._ground.types import Masks, Weights
 from espalier._ground.world import World, settled
 from espalier.sets import _over_ranks as over_ranks
 from espalier.sets._constraint import Constraint
+from espalier.sets._inside_over_ranks import contains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ class Sharded:
 
     def contains(self, w: Weights) -> bool:
         """Whether W ∈ S; the same answer on every rank."""
-        return settled(over_ranks.contains(self.inner, self._parts(w), self.pieces), self.world)
+        return settled(contains(self.inner, self._parts(w), self.pieces), self.world)
 
     def implied(self, masks: Masks, parameters: Weights) -> dict[str, Tensor]:
         """Masks of what zeros make irrelevant, placed as the parameters."""

@@ -14,7 +14,7 @@ from torch import nn
 from espalier import budgets, data, models, tasks
 from espalier._ground.example import one_tensor
 from espalier._ground.world import World
-from espalier.errors import RecipeError
+from espalier.errors import RecipeError, RequestError
 from espalier.methods import Constrained, GradualFreezing, Method
 from espalier.metrics import diagonal
 from espalier.models import import_object
@@ -88,10 +88,25 @@ def make_task(recipe: Recipe) -> tasks.Task:
         RequestError: A name or option that does not exist, or a function that makes no task.
         DataError: A file is missing or corrupt.
     """
-    if recipe.task is not None:
-        return make_own_task(recipe.task, recipe.training, make_device(recipe.training.device))
-    section, training = recipe.data, recipe.training
+    section = recipe.data or recipe.task
     assert section is not None  # a recipe has exactly one of the two
+    if recipe.task is not None:
+        device = make_device(recipe.training.device)
+        task = make_own_task(recipe.task, recipe.training, device)
+    else:
+        task = _classification(recipe)
+    if section.validation is None:
+        return task
+    if not isinstance(task, tasks.Validating):
+        raise RequestError(
+            f"task.validation: {type(task).__name__} has no validating(part) -> Task; write it, or leave validation out"
+        )
+    return task.validating(section.validation)
+
+
+def _classification(recipe: Recipe) -> Classification:
+    section, training = recipe.data, recipe.training
+    assert section is not None
     path = None if section.path is None else expanded(section.path)
     split = data.load(section.name, path, normalise=section.normalise, **section.options)
     return Classification(

@@ -71,6 +71,29 @@ KeepValue = Annotated[
 ]
 
 
+def _part(value: Any) -> Any:
+    if (type(value) is int and value >= 1) or (isinstance(value, float) and 0 < value < 1):
+        return value
+    raise PydanticCustomError(
+        "part", "{value}: give a count of samples (an integer), or a fraction in (0, 1)", {"value": shown(value)}
+    )  # fmt: skip
+
+
+Part = Annotated[
+    Any,
+    BeforeValidator(_part),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+            ]
+        }
+    ),
+]
+"""Of the training samples: a count, or a fraction."""
+
+
 class ModelSection(Section):
     """The network: one of `espalier models`, or your own function that returns a torch module."""
 
@@ -103,6 +126,9 @@ class DataSection(Section):
     """Learn from this many images only, the same of each class."""
     limit_test: Count | None = None
     """Evaluate on this many images only, the same of each class."""
+    validation: Part | None = None
+    """Judge the run on so many training images, held out, in place of the test images: a fraction or a count. For
+    every choice; the figure to report comes from a run without it."""
 
 
 class RankingSection(Section):
@@ -209,7 +235,7 @@ class QuantiseSection(Phase):
     bits: Bits | dict[str, Bits] | None = None
     """log₂ of the number of levels: for all weights of convolutions and linear layers, or by parameter name or glob."""
     search: SearchBitsSection | None = None
-    """Find the bits of each layer instead; the accuracy it looks at is that of `data`'s test images."""
+    """Find the bits of each layer instead; by the figure that the run is judged by: see `data.validation`."""
     solver: SolverChoice = Field(
         default_factory=lambda: SOLVERS["slr"].model_validate({"rho": 0.01, "step": 1e-3})
     )

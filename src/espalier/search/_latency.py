@@ -1,12 +1,14 @@
 """Widths that meet a latency: found by measuring compact models, since arithmetic does not say."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from espalier._ground.searching import Stepwise, bisection, searched
 from espalier.compaction import compact
 from espalier.errors import BudgetError
 from espalier.measure._latency import Spread, latency
@@ -120,20 +122,23 @@ def plan_for_latency(
     if not isinstance(shape, Filters | Channels):
         raise BudgetError(f"{shape.name} takes out no whole channels; give Filters() or Channels()")
     planned(1.0)  # what is wrong with the request is said now
-    best, done, low, high = None, [], 0.0, 1.0
-    for _ in range(trials):
-        macs = (low + high) / 2
+    best: Plan | None = None
+    done: list[LatencyTrial] = []
+
+    def spare(macs: float) -> float:
+        """By how much the compact model is faster than it must be."""
+        nonlocal best
         try:
             made = planned(macs)
         except BudgetError:  # narrower than the smallest widths
-            low = macs
-            continue
+            return math.inf
         trial = LatencyTrial(macs=macs, macs_left=made.macs_left or 0, latency=measured(made))
         done.append(trial)
-        if trial.latency.median <= target:
-            best, low = made, macs
-        else:
-            high = macs
+        met = trial.latency.median <= target
+        best = made if met else best
+        return target - trial.latency.median
+
+    searched(Stepwise(bisection(0.0, 1.0, until=0.5**trials)), spare)
     if best is None:
         raise BudgetError(_unmet(target, done))
     return LatencyPlan(plan=best, trials=tuple(done))

@@ -25,6 +25,7 @@ from espalier.sets._coupled import Coupled
 from espalier.sets._energy import checked, extremes
 from espalier.sets._naming import named
 from espalier.sets._on_levels import OnLevels
+from espalier.sets._priced import Priced
 from espalier.sets._product import Product
 from espalier.sets._set import GroupSet
 from espalier.sets._shared import Shared
@@ -108,6 +109,14 @@ def _(part: Shared, w: Weights, h: Weights, pieces: Pieces) -> Talk[Found]:
         n: which.mask(mask, units[n].inside, w[n].shape)
         for n, mask in zip(costs, chosen, strict=True)
     }
+
+
+@support.register
+def _(part: Priced, w: Weights, h: Weights, pieces: Pieces) -> Talk[Found]:
+    raise RequestError(
+        f"{next(iter(part.costs))}: the parts of a priced budget move by energies of whole tensors, and each rank "
+        "holds a part of them; share the budget without prices, or use DDP"
+    )
 
 
 def _after(below: int, places: Callable[[Tensor], Tensor], index: Tensor) -> Tensor:

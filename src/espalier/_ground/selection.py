@@ -11,7 +11,7 @@ sums of 256 integers do for any number of weights, and 4 unless there are ties; 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,14 @@ class Candidates:
     places: Callable[[Tensor], Tensor]
     cost: int = 1
     counted: bool = True
+
+    def some(self, index: Tensor) -> "Candidates":
+        """Those of these indices, at the places that they have."""
+        return replace(self, scores=self.scores[index], places=lambda few: self.places(index[few]))
+
+    def after(self, below: int) -> Callable[[Tensor], Tensor]:
+        """Their places, after so many of other tensors."""
+        return lambda index: self.places(index) + below
 
 
 def longest_run(

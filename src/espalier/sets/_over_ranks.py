@@ -6,9 +6,9 @@ units, all ranks have the sums of their energies. It finds what the constraint f
 wherever the energies add up without rounding (see ``GroupSet.rank``).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial, singledispatch
+from functools import singledispatch
 from math import prod
 from typing import Any
 
@@ -99,7 +99,7 @@ def _(part: Shared, w: Weights, h: Weights, pieces: Pieces) -> Talk[Found]:
         priced.append(
             replace(
                 each, scores=price.masked_fill(must, torch.inf), cost=costs[name],
-                places=partial(_after, below, each.places),
+                places=each.after(below),
             )
         )  # fmt: skip
         below += prod(pieces[name].shape)
@@ -119,16 +119,6 @@ def _(part: Priced, w: Weights, h: Weights, pieces: Pieces) -> Talk[Found]:
     )
 
 
-def _after(below: int, places: Callable[[Tensor], Tensor], index: Tensor) -> Tensor:
-    """Places after those of the tensors before."""
-    return places(index) + below
-
-
-def _of_some(some: Tensor, places: Callable[[Tensor], Tensor], index: Tensor) -> Tensor:
-    """Places of a few of the units, from indices into these."""
-    return places(some[index])
-
-
 def _filled(
     units: Sequence[Candidates], chosen: list[Tensor], left: int, places: int
 ) -> Talk[list[Tensor]]:
@@ -139,10 +129,7 @@ def _filled(
             torch.where(m, False, u.cost <= left).nonzero().flatten()
             for u, m in zip(units, chosen, strict=True)
         ]
-        open_ = [
-            replace(u, scores=u.scores[i], places=partial(_of_some, i, u.places))
-            for u, i in zip(units, rest, strict=True)
-        ]
+        open_ = [u.some(i) for u, i in zip(units, rest, strict=True)]
         more, after = yield from longest_run(open_, left, places)
         if after == left:
             break

@@ -11,6 +11,7 @@ from torch import nn
 
 from espalier import data, models, tasks
 from espalier._ground.example import one_tensor
+from espalier._ground.world import World
 from espalier.errors import RecipeError, RequestError
 from espalier.methods import Constrained, GradualFreezing, Method
 from espalier.metrics import diagonal
@@ -187,7 +188,8 @@ def make_plan(
             target = section.latency
             image = one_tensor(task.example_input, "plan.latency")
             found = plan_for_latency(model, image, target, threads=threads, **wanted)
-            return found.plan
+            # Clocks differ between ranks; they go on with what rank 0 measured.
+            return Plan.from_dict(World.current().agree(found.plan.to_dict()))
         return plan(
             model,
             allocation=_allocation(recipe, model, task, known, note),

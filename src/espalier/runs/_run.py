@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from espalier._ground.files import write_bytes
+from espalier._ground.world import ALONE, World
 from espalier.methods import Handle, KeepZeros, Setting
 from espalier.planning import Plan
 from espalier.runs._aims import Planned, Round
@@ -50,9 +51,10 @@ class Run:
         seed: int,
         probe: bool,
         options: RunOptions,
+        world: World = ALONE,
     ) -> None:
         self.run, self.model, self.task, self.stages = run, model, task, stages
-        self.seed, self.probe, self.options = seed, probe, options
+        self.seed, self.probe, self.options, self.world = seed, probe, options, world
         self.constraint: Constraint | None = None
         self.state = RunState()
 
@@ -171,7 +173,7 @@ class Run:
             autocast=autocast_dtype(training), run=self.run,
             snapshots=snapshots_of(self.stages, stage.name),
             checkpoint_every=options.checkpoint_every, checkpoint_seconds=options.checkpoint_seconds,
-            on_event=options.on_event,
+            on_event=options.on_event, world=self.world,
         )  # fmt: skip
 
     def _cut_(self, handle: Handle) -> tuple[Mapping[str, float], Mapping[str, float] | None]:

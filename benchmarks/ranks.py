@@ -4,8 +4,8 @@
 
 Each of the ranks (processes of this machine, gloo) holds a part of one tensor of n weights and finds which tenth of
 them stays: by counting (``espalier._ground.selection``), and by gathering all parts and taking the largest. Both must
-choose the same weights, but for ties. The two are timed in turn, in one run, so that what else the machine does meets both; the
-ratio is of the medians. Bytes are those that a rank hands to its collectives.
+choose the same weights, but for ties. The two are timed in turn, in one run, so that what else the machine does
+meets both; the ratio is of the medians. Bytes are those that a rank hands to its collectives.
 """
 
 import argparse

@@ -76,7 +76,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         links(arguments.folder, folder, arguments.images)
-        loaders = {make.__name__: make(folder, arguments.size, arguments.workers) for make in (ours, theirs)}
+        loaders = {
+            make.__name__: make(folder, arguments.size, arguments.workers)
+            for make in (ours, theirs)
+        }
         assert len(loaders["ours"]) == len(loaders["theirs"])
         a_slice = len(loaders["ours"]) // SLICES
         batches = {name: iter(loader) for name, loader in loaders.items()}

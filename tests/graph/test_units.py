@@ -271,7 +271,7 @@ CASES = {
             lambda n, x: n.b(torch.zeros(2, 3) * n.c + n.a(x.mean((2, 3)))),
             a=nn.Linear(3, 3, bias=False),
             b=nn.Linear(3, 4, bias=False),
-            c=torch.ones(3),
+            c=nn.Parameter(torch.ones(3)),
         ),
         [f"a.weight[0]:{i} c[0]:{i} -> b.weight[1]:{i}" for i in range(3)],
     ),

@@ -27,8 +27,8 @@ _CONTENT = {
 _MOST_CHANNELS = 1 << 24
 _PATH = re.compile(r"(?!__)[A-Za-z0-9_-]+(\.(?!__)[A-Za-z0-9_-]+)*", re.ASCII)
 _ATTRIBUTE = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-# Of an object that the module holds, or a name in its forward.
-_NUMBER = re.compile(rf"{_ATTRIBUTE.pattern}(\.{_ATTRIBUTE.pattern})?", re.ASCII)
+# Of an object that the module holds, or a name in a method (``forward().C``).
+_NUMBER = re.compile(rf"{_ATTRIBUTE.pattern}((\(\))?\.{_ATTRIBUTE.pattern})?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from espalier.compaction import ColumnEdit, Edits, apply_edits
 from espalier.compaction._counting import unscaled
 from espalier.compaction._edits import FORWARD
 from espalier.compaction._gathered import scattered
+from espalier.compaction._locals import CALL
 from espalier.compaction._numbers import held_number
 from espalier.compaction._standardised import CountingConv
 from espalier.errors import CheckpointError, RequestError
@@ -166,7 +167,7 @@ def _check_attributes(model: nn.Module, edits: Edits) -> None:
     modules = dict(model.named_modules(remove_duplicate=False))
     for edit in edits.attributes:
         module = modules.get(edit.module)
-        if module is not None and edit.name.partition(".")[0] == FORWARD:
+        if module is not None and (edit.name == FORWARD or CALL in edit.name):
             continue  # literals and names in its code, which are looked for there
         value = None if module is None else held_number(module, edit.name)
         several = value if isinstance(value, tuple | list) else (value,)

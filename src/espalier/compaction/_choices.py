@@ -3,23 +3,26 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, product
 
+MIXED = 3
+"""So many names at most are given different sizes."""
 Choice = Mapping[str, int]
 """Attributes, and what each becomes."""
 
 
 def choices_of(names: Sequence[str], sizes: Sequence[int]) -> list[Choice]:
-    """What one size held by ``names`` may become: all of them, or each alone; or one each.
+    """What one size held by ``names`` may become: all of them, or each alone; or each what it will.
 
     >>> choices_of(["a", "b"], [3])
     [{'a': 3, 'b': 3}, {'a': 3}, {'b': 3}]
     >>> choices_of(["a", "b"], [3, 4])
-    [{'a': 3, 'b': 3}, {'a': 4, 'b': 4}, {'a': 3, 'b': 4}]
+    [{'a': 3, 'b': 3}, {'a': 4, 'b': 4}, {'a': 3, 'b': 4}, {'a': 4, 'b': 3}]
     """
     found: list[Choice] = [dict.fromkeys(names, size) for size in sizes]
     if len(sizes) == 1 < len(names):
         return [*found, *({name: sizes[0]} for name in names)]
-    if len(sizes) == len(names) > 1:
-        found.append(dict(zip(names, sizes, strict=True)))
+    if len(names) <= MIXED:
+        mixed = (each for each in product(sizes, repeat=len(names)) if len(set(each)) > 1)
+        found += [dict(zip(names, each, strict=True)) for each in mixed]
     return found
 
 

@@ -17,7 +17,8 @@ from espalier._ground.example import Example, arguments
 from espalier._ground.modes import undisturbed
 from espalier.compaction._choices import Choice, choices_of, ways
 from espalier.compaction._edits import FORWARD, AttributeEdit, Number
-from espalier.compaction._numbers import PADDED, PINNED, held_number, integers, ranked
+from espalier.compaction._locals import CALL
+from espalier.compaction._numbers import PADDED, held_number, integers, ranked
 from espalier.compaction._trials import brief
 from espalier.graph._groups import ChannelGraph, Place
 from espalier.graph._labels import Ids
@@ -84,9 +85,10 @@ def attribute_edits(
 ) -> tuple[AttributeEdit, ...]:
     """The attributes to change, and to what.
 
-    What is tried for one size is in :func:`~espalier.compaction._choices.choices_of`; several sizes of a module that leave a choice are tried in
-    combinations, up to ``COMBINATIONS``. Numbers of channels padded before and after an axis are told
-    apart by the order in which the module holds them. The proof decides whether they were the right ones.
+    What is tried for one size is in :func:`~espalier.compaction._choices.choices_of`; several sizes of a module
+    that leave a choice are tried in combinations, up to ``COMBINATIONS``. Numbers of channels padded before and
+    after an axis are told apart by the order in which the module holds them. The proof decides whether they
+    were the right ones.
 
     Args:
         model: The dense module.
@@ -108,7 +110,7 @@ def attribute_edits(
         value = held_number(model.get_submodule(path), name)
         old: Number
         then: Number
-        if type(value) is int or name.startswith(PINNED):
+        if type(value) is int or CALL in name:
             ((old, then),) = new.items()
         else:  # the numbers of a tuple or list stay where they stand; literals have no order
             old = tuple(new) if name == FORWARD else tuple(value or ())
@@ -149,7 +151,7 @@ def candidates(
             if (path, size) not in found and len(after) <= DIFFERENT:
                 named = [[n for n, values in rank.items() if size in values] for rank in ranks]
                 choices = [c for names in named if names for c in choices_of(names, list(after))]
-                if choices and any(name.startswith(PINNED) for name in choices[-1]):
+                if choices and any(CALL in name for name in choices[-1]):
                     choices.append({})
                 if choices:
                     found[path, size] = choices

@@ -18,28 +18,31 @@ from espalier._ground.modes import undisturbed
 from espalier.compaction._edits import FORWARD
 from espalier.errors import RequestError
 
+CALL = "()."
+"""Between a method and a name in it: ``forward().C``."""
 _SHAPE = ("shape", "size")
 _SEEN = "__sizes_seen__"
 
 
 def sizes_seen(model: nn.Module, example: Example) -> dict[str, dict[str, int]]:
-    """Module -> the names that its forward gives to sizes of a tensor, and what they are in a run.
+    """Module -> what its methods name of the sizes of a tensor, as ``forward().C``, and what it is in a run.
 
     Args:
-        model: Forwards that have a source are watched; it is left as it was.
+        model: Methods that have a source are watched; it is left as it was.
         example: Inputs to run.
     """
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, object]] = {}
     watched = []
     for path, module in model.named_modules():
-        function = _forward(module)
-        names = frozenset() if function is None else _names(function)
-        if function is not None and names and FORWARD not in vars(module):
-            seen: dict[str, object] = {}
-            found[path] = seen  # type: ignore[assignment]
-            calls = {name: f"{_SEEN}[{name!r}] = {name}" for name in names}
-            module.forward = MethodType(_compiled(function, calls, {_SEEN: seen}), module)
-            watched.append(module)
+        for method, function in _methods(module).items():
+            if method not in vars(module):
+                seen = found.setdefault(path, {})
+                calls = {
+                    n: f"{_SEEN}[{method + CALL + n!r}] = {n}" for n in sorted(_names(function))
+                }
+                own = MethodType(_compiled(function, calls, {_SEEN: seen}), module)
+                setattr(module, method, own)
+                watched.append((module, method))
     args, kwargs = arguments(example)
     try:
         with undisturbed(model):
@@ -47,8 +50,8 @@ def sizes_seen(model: nn.Module, example: Example) -> dict[str, dict[str, int]]:
     except Exception:  # what was seen until then
         pass
     finally:
-        for module in watched:
-            del module.forward
+        for module, method in watched:
+            delattr(module, method)
     return {
         path: {name: size for name, size in seen.items() if type(size) is int}
         for path, seen in found.items()
@@ -56,18 +59,27 @@ def sizes_seen(model: nn.Module, example: Example) -> dict[str, dict[str, int]]:
 
 
 def pin_(module: nn.Module, sizes: Mapping[str, int]) -> None:
-    """Give one module a forward of its own in which some names of sizes are these numbers.
+    """Give one module methods of its own in which some names of sizes are these numbers.
+
+    Args:
+        module: Modified.
+        sizes: By names as of :func:`sizes_seen`.
 
     Raises:
-        RequestError: Its forward has no such names.
+        RequestError: It has no such methods, or they no such names.
     """
-    function = _forward(module)
-    if function is None or not _names(function).issuperset(sizes):
-        raise RequestError(
-            f"{type(module).__name__}: no forward that takes {', '.join(sizes)} from a shape"
-        )
-    pins = {name: f"{name} = {int(size)}" for name, size in sizes.items()}
-    module.forward = MethodType(_compiled(function, pins, {}), module)
+    methods: dict[str, dict[str, str]] = {}
+    for full, size in sizes.items():
+        method, _, name = full.partition(CALL)
+        function = _methods(module).get(method)
+        if function is None or name not in _names(function):
+            raise RequestError(
+                f"{type(module).__name__}: no {method} that takes {name} from the shape of a tensor"
+            )
+        methods.setdefault(method, {})[name] = f"{name} = {int(size)}"
+    for method, pins in methods.items():
+        function = _methods(module)[method]
+        setattr(module, method, MethodType(_compiled(function, pins, {}), module))
 
 
 def _compiled(
@@ -116,10 +128,21 @@ def _taken(node: ast.Assign) -> list[str]:
     return [n.id for n in stored if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
 
 
-def _forward(module: nn.Module) -> FunctionType | None:
-    function = getattr(module.forward, "__func__", None)
-    plain = isinstance(function, FunctionType) and not function.__module__.startswith("torch.")
-    return function if plain else None
+def _methods(module: nn.Module) -> dict[str, FunctionType]:
+    kind: Any = type(module)
+    return _methods_of(kind)
+
+
+@cache
+def _methods_of(kind: Any) -> dict[str, FunctionType]:
+    """Those of a class that take names from a shape."""
+    found = {}
+    for name in sorted(set(dir(kind)) - (set(dir(nn.Module)) - {FORWARD})):
+        function = inspect.getattr_static(kind, name)
+        plain = isinstance(function, FunctionType) and not function.__module__.startswith("torch.")
+        if plain and function.__name__ == name and _names(function):
+            found[name] = function
+    return found
 
 
 @cache

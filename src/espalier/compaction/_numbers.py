@@ -10,9 +10,6 @@ from torch import Tensor, nn
 from espalier.compaction._code import literals, names_read
 from espalier.compaction._edits import FORWARD
 
-PINNED = f"{FORWARD}."
-"""Before the name that a forward gives to a size of a tensor."""
-
 Numbers = dict[str, tuple[int, ...]]
 """Name -> the integer, or the integers of a tuple or list."""
 
@@ -41,7 +38,7 @@ def ranked(model: nn.Module, path: str, seen: Mapping[str, Mapping[str, int]]) -
 
     Those named like a width that its class reads; the literals of its forward; others that it reads; those
     of an object that it holds, such as a configuration; what is named like a width and read elsewhere; what
-    its forward takes from a shape.
+    its methods take from a shape.
     """
     module = model.get_submodule(path)
     kind: Any = type(module)
@@ -55,7 +52,7 @@ def ranked(model: nn.Module, path: str, seen: Mapping[str, Mapping[str, int]]) -
         {n: v for n, v in others.items() if n in read},
         {n: v for n, v in _inside(module).items() if read.issuperset(n.split("."))},
         {n: v for n, v in widths.items() if n not in read},
-        {PINNED + n: (v,) for n, v in seen.get(path, {}).items()},
+        {n: (v,) for n, v in seen.get(path, {}).items()},
     ]
 
 

@@ -13,8 +13,8 @@ from espalier.compaction._counting import count_on_
 from espalier.compaction._edits import FORWARD, AttributeEdit, Edits, SliceEdit
 from espalier.compaction._gathered import gather_
 from espalier.compaction._heads import narrow_
-from espalier.compaction._locals import pin_
-from espalier.compaction._numbers import PINNED, held_number, hold_
+from espalier.compaction._locals import CALL, pin_
+from espalier.compaction._numbers import held_number, hold_
 from espalier.compaction._standardised import count_inputs_
 from espalier.errors import RequestError, UnknownNameError, nearest
 
@@ -80,7 +80,7 @@ def apply_edits(model: nn.Module, edits: Edits) -> nn.Module:
     for path, sizes in _pins(edits).items():
         pin_(_module(small, path), sizes)
     for change in edits.attributes:
-        if not change.name.startswith(PINNED):
+        if CALL not in change.name:
             _set(small, change)
     for norm in edits.norms:
         module = _module(small, norm.module)
@@ -131,8 +131,8 @@ def _lost(weight: Tensor, edits: Kept) -> Tensor:
 def _pins(edits: Edits) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for edit in edits.attributes:
-        if edit.name.startswith(PINNED) and isinstance(edit.after, int):
-            found.setdefault(edit.module, {})[edit.name.removeprefix(PINNED)] = edit.after
+        if CALL in edit.name and isinstance(edit.after, int):
+            found.setdefault(edit.module, {})[edit.name] = edit.after
     return found
 
 

@@ -101,7 +101,10 @@ class Context:
 
     def reason(self, why: str) -> str:
         """``why``, with the place."""
-        return f"{why} ({self.op} in {self.module or 'the model'})"
+        # What a function says outside the module's own code (a scan) is named.
+        called = re.findall(r", in (\w+)", str(self.node.meta.get("stack_trace") or ""))
+        inner = f"{called[-1]} of " if called and called[-1] != "forward" else ""
+        return f"{why} ({self.op} in {inner}{self.module or 'the model'})"
 
     def canonical(self, value: Value) -> Value:
         """See :func:`espalier.graph._value.canonical`."""

@@ -1,25 +1,25 @@
 """From a recipe to the objects it names: model, task, plan, solver, optimiser, schedule."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from espalier import budgets, data, models, tasks
+from espalier import data, models, tasks
 from espalier._ground.example import one_tensor
 from espalier.errors import RecipeError, RequestError
 from espalier.methods import Constrained, GradualFreezing, Method
 from espalier.metrics import diagonal
 from espalier.models import import_object
 from espalier.planning import Per, Plan, Ranking, plan
-from espalier.recipe._methods import make_method
+from espalier.recipe._methods import RULES, make_method
 from espalier.recipe._own_task import make_own_task
+from espalier.recipe._part import Named
 from espalier.recipe._recipe import Recipe, expanded
 from espalier.recipe._sections import (
     DataSection,
@@ -40,21 +40,13 @@ from espalier.runs import (
     Stage,
     Start,
     standard_stages,
+    worth_of,
 )
+from espalier.search import Keeps, Trial, Trying
 from espalier.search._latency import plan_for_latency
 from espalier.solvers import Constant
 from espalier.tasks._classification import Classification
 from espalier.training import Training
-
-ALLOCATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
-    {
-        "uniform": budgets.uniform,
-        "erk": budgets.erk,
-        "global": budgets.global_magnitude,
-        "shared": budgets.shared,
-    }
-)
-"""Budget rules by the name a recipe gives them."""
 
 
 def make_device(name: str) -> torch.device:
@@ -155,8 +147,22 @@ def make_model(recipe: Recipe, given: Mapping[str, Any]) -> nn.Module:
     return model.to(make_device(recipe.training.device))
 
 
-def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
+def make_plan(
+    recipe: Recipe,
+    model: nn.Module,
+    task: tasks.Task,
+    known: Sequence[Trial[Keeps]] = (),
+    note: Callable[[list[Trial[Keeps]]], object] | None = None,
+) -> Plan:
     """What each parameter may keep, for the weights as they are.
+
+    Args:
+        recipe: What was asked.
+        model: As it is now.
+        task: What it learns.
+        known: Trials of a budget that is searched for, from before an interruption.
+        note: Called with all trials after each. ``None``: nothing is searched; the budget is then shared
+            evenly, to show and rehearse what is asked.
 
     Raises:
         BudgetError: It cannot be met.
@@ -187,7 +193,7 @@ def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
             return found.plan
         return plan(
             model,
-            allocation=_allocation(section, model, task),
+            allocation=_allocation(recipe, model, task, known, note),
             example_input=task.example_input,
             bits=section.bits,
             **wanted,
@@ -197,10 +203,23 @@ def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
         model.train(was_training)
 
 
-def _allocation(section: PlanSection, model: nn.Module, task: tasks.Task) -> Any:
+def _allocation(
+    recipe: Recipe,
+    model: nn.Module,
+    task: tasks.Task,
+    known: Sequence[Trial[Keeps]],
+    note: Callable[[list[Trial[Keeps]]], object] | None,
+) -> Any:
+    section = recipe.plan
+    if isinstance(section.allocation, Named):
+        if section.searches and note is None:
+            return RULES["uniform"]
+        return section.allocation.build().rule(
+            Trying(worth=worth_of(model, task), seed=recipe.training.seed, known=known, note=note)
+        )
     ranking = section.ranking
     if ranking is None:
-        return ALLOCATIONS[section.allocation]
+        return RULES[section.allocation]
     metric = None
     if ranking.metric is not None:
         batches = islice(task.batches(0), ranking.batches)

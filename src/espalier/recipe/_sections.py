@@ -12,13 +12,15 @@ from espalier.recipe._methods import (
     SCHEDULES,
     SETS,
     SOLVERS,
+    AllocationChoice,
     MetricChoice,
     OptimiserChoice,
     ScheduleChoice,
     SetChoice,
     SolverChoice,
 )
-from espalier.recipe._part import Section
+from espalier.recipe._part import Named, Section
+from espalier.search import Searching
 
 Epochs = Annotated[int, Ge(0)]
 Fraction = Annotated[float, Gt(0), Le(1)]
@@ -172,8 +174,8 @@ class PlanSection(Section):
     glob; what matches none is not pruned. Filters and channels are coupled, the others pruned alone."""
     bits: Bits | dict[str, Bits] | None = None
     """What stays goes on 2^bits levels while it is pruned: for all planned weights, or by name or glob."""
-    allocation: Literal["uniform", "erk", "global", "shared"] = "uniform"
-    """How one figure is shared out among the tensors; coupled filters and channels take uniform or global."""
+    allocation: AllocationChoice = "uniform"
+    """How one figure is shared out among the tensors; coupled filters and channels take uniform, global or a search."""
     ranking: RankingSection | None = None
     """What `allocation: global` ranks coupled units by."""
     include: list[str] | None = None
@@ -184,6 +186,16 @@ class PlanSection(Section):
     """Widths stay divisible by it; for filters, channels, and filters and columns."""
     minimum: Count = 1
     """Filters that stay at least of every group of tied ones; for the same sets."""
+
+    @property
+    def searches(self) -> bool:
+        """Whether the budget is looked for while the run begins, by trying."""
+        return isinstance(self.allocation, Named) and issubclass(self.allocation.target, Searching)
+
+    @property
+    def looks_at_weights(self) -> bool:
+        """Whether other weights would share it out otherwise."""
+        return self.allocation not in ("uniform", "erk")
 
     @property
     def figures(self) -> dict[str, Any]:

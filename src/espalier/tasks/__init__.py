@@ -37,7 +37,7 @@ __all__ = [
     "Task",
     "Validating",
     "fingerprint",
-    "judged_on",
     "image_folder",
+    "judged_on",
     "seeded_loader",
 ]

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from espalier import budgets, data, models, tasks
-from espalier._ground.example import one_tensor
 from espalier.errors import RecipeError
 from espalier.methods import Constrained, GradualFreezing, Method
 from espalier.metrics import diagonal
 from espalier.models import import_object
 from espalier.planning import Per, Plan, Ranking, plan
+from espalier.recipe._latency import plan_latency
 from espalier.recipe._methods import make_method
 from espalier.recipe._own_task import make_own_task
 from espalier.recipe._recipe import Recipe, expanded
@@ -41,7 +41,6 @@ from espalier.runs import (
     Start,
     standard_stages,
 )
-from espalier.search._latency import plan_for_latency
 from espalier.solvers import Constant
 from espalier.tasks._classification import Classification
 from espalier.training import Training
@@ -166,10 +165,10 @@ def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
     try:
         if section.latency is not None:
             threads = recipe.training.threads or 1
-            target = section.latency
-            image = one_tensor(task.example_input, "plan.latency")
-            found = plan_for_latency(model, image, target, threads=threads, **wanted)
-            return found.plan
+            allocation = _allocation(section, model, task)
+            return plan_latency(
+                section.latency, model, task.example_input, threads, allocation, **wanted
+            )
         return plan(
             model,
             allocation=_allocation(section, model, task),

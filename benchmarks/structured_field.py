@@ -4,15 +4,16 @@
     python benchmarks/structured_field.py --model resnet56 --macs 0.5 --prune 26 --tune 14
     python benchmarks/structured_field.py --validate 5000 --images 20000 --seeds 1 --tune-lr 3e-4   # to choose settings
 
-Every contestant begins with the same pretrained weights, ends with a model that *is* smaller, and trains for ``--prune`` +
-``--tune`` epochs in all with one loss, optimiser, augmentation and schedule: what prunes while it trains (SLR, ADMM, gradual,
-Torch-Pruning's group-norm pruner with its sparse regularisation) prunes for ``--prune`` and fine-tunes the compact model for
-``--tune`` epochs; what prunes at once (one-shot, Torch-Pruning's magnitude pruner) fine-tunes for all of them. Pruned are the
-inner filters of every block: the stages are tied by padded shortcuts, through which Torch-Pruning's graph does not see.
-``espalier`` contestants besides take every group where the label says so. Ranking over all groups: the word "global".
+Every contestant begins with the same pretrained weights, ends with a model that *is* smaller, and trains for
+``--prune`` + ``--tune`` epochs in all with one loss, optimiser, augmentation and schedule: what prunes while it trains
+(SLR, ADMM, gradual, Torch-Pruning's group-norm pruner with its sparse regularisation) prunes for ``--prune`` and
+fine-tunes the compact model for ``--tune`` epochs; what prunes at once (one-shot, Torch-Pruning's magnitude pruner)
+fine-tunes for all of them. Pruned are the inner filters of every block, for Torch-Pruning's graph does not see through
+the padded shortcuts that tie the stages; "every group" takes the stages' filters too. Widths are one fraction of every
+group, alike for all, or "global": what the contestant's own ranking of all units leaves.
 
 ``--validate N`` holds N training images out and evaluates on those in place of the test set. A run that
-``results/structured_field.jsonl`` has is not done again; seeds are outermost, so that each that is finished is a whole table.
+``results/structured_field.jsonl`` has is not done again; seeds are outermost: each that is finished is a whole table.
 """
 
 import argparse
@@ -122,17 +123,24 @@ def ours(job: Job, folder: Path) -> tuple[nn.Module, float]:
 def theirs(job: Job, who: Contestant, most: float, reg: float) -> tuple[nn.Module, float]:
     """Torch-Pruning, regularised while it trains if it does, then cut; and its accuracy as cut.
 
-    With one fraction for every group it is given the plan's widths; with a ranking it takes channels off one by one, as its
-    examples do, until the model is within the multiply-accumulates.
+    With one fraction for every group it is given the plan's widths; with a ranking it takes channels off one by one,
+    as its examples do, until the model is within the multiply-accumulates.
     """
     import torch_pruning as tp
 
     model, example = job.model.eval(), job.task.example_input
-    layers = {f"{n}.weight": m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    layers = {
+        f"{n}.weight": m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)
+    }
     kept = {n: e.keep for n, e in job.plan.entries.items() if n in layers}
     # Half a channel more than the width, for it truncates what its floating-point ratio leaves.
     ratios = {layers[n]: 1 - (k + 0.5) / layers[n].out_channels for n, k in kept.items()}
-    how = {"global_pruning": True, "pruning_ratio": 1.0, "max_pruning_ratio": 0.9, "iterative_steps": 400}
+    how = {
+        "global_pruning": True,
+        "pruning_ratio": 1.0,
+        "max_pruning_ratio": 0.9,
+        "iterative_steps": 400,
+    }
     grouped = who.method == "group-norm"
     pruner = (tp.pruner.GroupNormPruner if grouped else tp.pruner.MetaPruner)(
         model, example, importance=tp.importance.GroupMagnitudeImportance(p=2),
@@ -149,7 +157,11 @@ def theirs(job: Job, who: Contestant, most: float, reg: float) -> tuple[nn.Modul
 
 
 def trained(
-    model: nn.Module, job: Job, training: Training, phase: str, before_step: Callable[[], None] = lambda: None
+    model: nn.Module,
+    job: Job,
+    training: Training,
+    phase: str,
+    before_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Train as the house does, with something done to the gradient before each step."""
     optimizer = build_optimizer(model.parameters(), training)
@@ -174,7 +186,9 @@ def row(label: str, seed: int, asked: argparse.Namespace) -> dict[str, Any]:
     cut_bn = accuracy(job, small)
     tuned, epochs = time.monotonic(), asked.tune + asked.prune * who.at_once
     small.to(memory_format=torch.channels_last)
-    training = replace(make_training(job.recipe, job.recipe.training), epochs=epochs, lr=asked.tune_lr)
+    training = replace(
+        make_training(job.recipe, job.recipe.training), epochs=epochs, lr=asked.tune_lr
+    )
     trained(small, job, training, "finetune")
     return {
         **key(label, seed, asked),
@@ -223,8 +237,12 @@ def main() -> None:
     parser.add_argument("--tune", type=int, default=1, metavar="EPOCHS")
     parser.add_argument("--tune-lr", type=float, default=1e-3)
     parser.add_argument("--reg", type=float, default=1e-4, help="of the group-norm pruner")
-    parser.add_argument("--ranking", nargs="*", default=[], metavar="SETTING", help="plan.ranking.KEY=VALUE")
-    parser.add_argument("--set", nargs="*", default=[], metavar="SETTING", help="of the recipe, for all")
+    parser.add_argument(
+        "--ranking", nargs="*", default=[], metavar="SETTING", help="plan.ranking.KEY=VALUE"
+    )
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="SETTING", help="of the recipe, for all"
+    )
     parser.add_argument("--validate", type=int, metavar="IMAGES")
     parser.add_argument("--images", type=int, help="train on so many only")
     parser.add_argument("--runs", type=Path, default=Path("runs/structured_field"))
@@ -239,7 +257,10 @@ def main() -> None:
             found = row(label, seed, asked)
             with asked.out.open("a") as file:
                 file.write(json.dumps(found) + "\n")
-            told = {name: found[name] for name in ("contestant", "seed", "cut", "cut_bn", "tuned", "seconds")}
+            told = {
+                name: found[name]
+                for name in ("contestant", "seed", "cut", "cut_bn", "tuned", "seconds")
+            }
             print(told, round(found["macs"] / found["macs_dense"], 4), flush=True)
 
 

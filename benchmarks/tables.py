@@ -5,7 +5,8 @@
 
 A marker is ``<!-- table NAME -->`` … ``<!-- end -->``, NAME being a folder of ``benchmarks/recipes``,
 a comparison in ``results/compared.json``, ``overhead``, ``selection``, ``structured``,
-``structured_latency``, ``widths``, ``break_even`` or ``families``.
+``structured_latency``, ``structured_field``, ``structured_settings``, ``speed``, ``widths``, ``break_even`` or
+``families``.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any
 
 from level_field import grid_table, methods_table
 from markup import markdown
+from structured_tables import field_table, settings_table, speed_table
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
@@ -176,6 +178,9 @@ def page() -> str:
             "selection": selection_table,
             "structured": structured_table,
             "structured_latency": structured_latency_table,
+            "structured_field": field_table,
+            "structured_settings": settings_table,
+            "speed": speed_table,
             "widths": widths_table,
             "break_even": break_even_table,
             "families": families_table,

@@ -1,6 +1,7 @@
 """Widths that meet a latency: found by measuring compact models, since arithmetic does not say."""
 
 import copy
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -74,6 +75,7 @@ def plan_for_latency(
     minimum: int = 1,
     trials: int = 7,
     rounds: int = 15,
+    clock: Callable[[], float] | None = None,
 ) -> LatencyPlan:
     r"""The widest channels, one fraction of all or ranked, whose compact model takes at most ``target``.
 
@@ -103,6 +105,8 @@ def plan_for_latency(
         minimum: As for :func:`espalier.plan`.
         trials: Models measured with the chosen multiple, at least 1; each halves the interval.
         rounds: Of each measurement.
+        clock: Seconds; ``None``: those of this process alone (``time.process_time``) on one thread of a CPU, which
+            other programs hardly lengthen, else those that pass.
 
     Raises:
         BudgetError: A target outside (0, 1), or one that the smallest widths do not meet.
@@ -124,11 +128,18 @@ def plan_for_latency(
     multiples = sorted({multiple, *(each for each in MULTIPLES if each % max(1, multiple) == 0)})
     plans = channel_plans(model, example_input, set=shape, include=include, exclude=exclude)
     dense = runtime(model)
+    alone = threads == 1 and all(p.device.type == "cpu" for p in model.parameters())
+    told = clock or (time.process_time if alone else time.perf_counter)
 
     def measured(small: nn.Module) -> Spread:
         contestants = {"": {"compact": runtime(small), "dense": dense}}
         table = latency(
-            contestants, example_input, batches=[batch], threads=[threads], rounds=rounds
+            contestants,
+            example_input,
+            batches=[batch],
+            threads=[threads],
+            rounds=rounds,
+            clock=told,
         )
         return table.rows[1].speedup  # seconds of compact over those of dense, round by round
 

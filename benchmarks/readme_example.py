@@ -8,9 +8,9 @@ Writes ``results/readme_example.json``; ``tests/test_readme.py`` holds the READM
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -24,9 +24,9 @@ def main() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     program = re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert program is not None
-    started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", program[1]], stdout=subprocess.PIPE, text=True)
-    seconds = time.perf_counter() - started
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = used.ru_utime + used.ru_stime  # of the processor: others may share the machine
     if done.returncode:
         sys.exit(done.returncode)
     found = {

@@ -6,7 +6,7 @@
 A marker is ``<!-- table NAME -->`` … ``<!-- end -->``, NAME being a folder of ``benchmarks/recipes``,
 a comparison in ``results/compared.json``, ``overhead``, ``selection``, ``structured``,
 ``structured_latency``, ``structured_field``, ``structured_settings``, ``speed``, ``widths``, ``break_even`` or
-``families``.
+``families`` and what begins so.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from family_tables import conditions, exceptions_table, families_table, published_table
 from level_field import grid_table, methods_table
 from markup import markdown
 from structured_tables import field_table, settings_table, speed_table
@@ -150,26 +151,6 @@ def break_even_table() -> str:
     )
 
 
-def families_table() -> str:
-    """How many models of ``compact_families.json`` each tool makes smaller."""
-    found = json.loads((HERE / "results" / "compact_families.json").read_text())
-    models = found["models"]
-    failed = {
-        tool: sorted(name for name, row in models.items() if not row[tool].get(key))
-        for tool, key in (("espalier", "correct"), ("torch_pruning", "runs"))
-    }
-    return markdown(
-        ["tool", "models", "right", "not"],
-        [
-            [label, str(len(models)), str(len(models) - len(failed[tool])), ", ".join(failed[tool]) or "–"]
-            for tool, label in (
-                ("espalier", "Espalier: smaller, and proved equal"),
-                ("torch_pruning", "Torch-Pruning: smaller, and it runs"),
-            )
-        ],
-    )  # fmt: skip
-
-
 def page() -> str:
     def fill(match: re.Match[str]) -> str:
         name = match[1]
@@ -184,6 +165,9 @@ def page() -> str:
             "widths": widths_table,
             "break_even": break_even_table,
             "families": families_table,
+            "families_not": exceptions_table,
+            "families_published": published_table,
+            "families_conditions": conditions,
         }
         by_settings = (HERE / "recipes" / name).is_dir()
         general = grid_table if by_settings else methods_table

@@ -131,3 +131,24 @@ def test_the_page_on_quantisation_runs_as_printed(names):
     model, target = names["model"], names["target"]
     assert target.contains(dict(model.named_parameters()))
     assert len(model.fc1.weight.detach().abs().unique()) <= 2**2 // 2
+
+
+def test_the_searches_of_the_page_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    _, own, sweep = blocks("search.md", "python")
+    exec(compile(own, "search.md", "exec"), {})
+    assert capsys.readouterr().out == "Trial(candidate=0.75, score=-0.0025000000000000044)\n"
+    pytest.importorskip("optuna")
+    names: dict = {}
+    exec(compile(sweep, "search.md", "exec"), names)
+    assert len(names["trials"]) == 5
+
+
+def test_the_allocations_of_the_recipes_page_are_plans():
+    (block,) = [b for b in blocks("recipes.md", "yaml") if "allocation: {amc" in b]
+    base = {"model": "lenet5", "data": "digits", "training": {"epochs": 1}}
+    for line in block.splitlines():
+        validate({**base, **parse(line, "recipes.md")})
+    for page in ("method/amc.md", "method/sensitivity.md", "method/shadow-prices.md"):
+        (block,) = blocks(page, "yaml")
+        validate({**base, **parse(block, page)})

@@ -36,6 +36,7 @@ _NAMES = {
     "data": (),
     "errors": (),
     "graph": (),
+    "integrations": (),
     "measure": (),
     "methods": ("Constrained", "Pruning"),
     "metrics": (),

@@ -11,7 +11,7 @@ from espalier._ground.files import read_mapping
 from espalier._ground.reading import opened, read_bytes
 from espalier._ground.tree import load_tree
 from espalier.data._cifar10 import read_batch
-from espalier.data._folder import _read_image
+from espalier.data._folder import read_image
 from espalier.data._mnist import read_idx
 from espalier.errors import EspalierError
 from espalier.planning import Plan
@@ -31,7 +31,7 @@ READERS = {
     "result": read_result,
     "IDX": lambda path: read_idx(path, 3),
     "CIFAR": read_batch,
-    "image": lambda path: _read_image(path, 8),
+    "image": lambda path: read_image(path),
 }
 
 

@@ -53,6 +53,12 @@ FAMILIES = {
     "Llama": ("ForCausalLM", DECODER, "words"),
     "Qwen2": ("ForCausalLM", DECODER, "words"),
     "Qwen3": ("ForCausalLM", {**DECODER, "head_dim": 8}, "words"),
+    "Phi3": ("ForCausalLM", DECODER, "words"),
+    "Mamba": (
+        "ForCausalLM",
+        {**WORDS, "hidden_size": 32, "num_hidden_layers": 1, "state_size": 8, "use_cache": False},
+        "words",
+    ),
 }
 
 

@@ -23,7 +23,7 @@ def test_a_long_image_is_cut_as_if_the_whole_of_it_had_been_resized(tmp_path, sh
     whole = Image.fromarray(pixels).resize((wide, high), Image.Resampling.BILINEAR)
     left, top = (wide - size) // 2, (high - size) // 2
     wanted = np.asarray(whole.crop((left, top, left + size, top + size))).astype(int)
-    found = folder._read_image(tmp_path / "long.png", size)
+    found = folder._cropped(folder.read_image(tmp_path / "long.png"), size)
     assert np.abs(found - wanted).max() <= 1  # in steps of 255; the box is a float32
 
 
@@ -37,7 +37,7 @@ def test_nothing_larger_than_the_answer_is_made_of_a_long_image(tmp_path, monkey
         return resize(self, size, *args, **kwargs)
 
     monkeypatch.setattr(Image.Image, "resize", seen)
-    folder._read_image(tmp_path / "long.png", 224)
+    folder._cropped(folder.read_image(tmp_path / "long.png"), 224)
     assert made == [(224, 224)]
 
 
@@ -48,7 +48,7 @@ def test_an_eps_by_the_name_of_png_is_never_handed_to_ghostscript(tmp_path, monk
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
     (tmp_path / "a.png").write_bytes(eps)
     with pytest.raises(DataError, match="neither PNG nor JPEG"):
-        folder._read_image(tmp_path / "a.png", 8)
+        folder.read_image(tmp_path / "a.png")
 
 
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
@@ -56,7 +56,7 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, m
     monkeypatch.setattr(folder, "MAX_PIXELS", 10_000)
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(DataError, match="100×101 pixels, and at most 10,000"):
-        folder._read_image(tmp_path / "a.png", 8)
+        folder.read_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(

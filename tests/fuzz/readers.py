@@ -25,7 +25,7 @@ from artifact.nets import Net, compacted, forge, split, write
 from espalier import artifact, models, packing
 from espalier._ground import tree as trees
 from espalier.data._cifar10 import RECORD, read_batch
-from espalier.data._folder import _read_image
+from espalier.data._folder import read_image
 from espalier.data._mnist import read_idx
 from espalier.packing import _record as record
 from espalier.packing._positions import Spread
@@ -457,7 +457,7 @@ READERS: dict[str, Callable[[str], Reader]] = {
     "image.png": lambda name: Reader(
         name=name,
         seeds=image_seeds(),
-        read=lambda path: _read_image(path, 224),
+        read=lambda path: read_image(path),
         mutators=(png_chunks, png_chunks, png_sizes),
     ),
 }

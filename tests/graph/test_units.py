@@ -214,9 +214,74 @@ CASES = {
         Net(lambda n, x: n.b((y := n.a(x))[:, :2] + y[:, 2:]), a=conv(3, 4), b=conv(2, 4)),
         [f"a.weight[0]:{i},{i + 2} -> b.weight[1]:{i}" for i in range(2)],
     ),
-    "unequal split is frozen": (
+    "unequal parts: one index alone is told by its place": (
         Net(lambda n, x: n.b(n.a(x).split([1, 3], 1)[1]), a=conv(3, 4), b=conv(3, 4)),
-        [],
+        [f"a.weight[0]:{i + 1} -> b.weight[1]:{i}" for i in range(3)],
+    ),
+    "unequal parts, two of them equal": (
+        Net(
+            lambda n, x: n.b((y := n.a(x).split([3, 5, 3], 1))[0] + y[2]) + n.c(y[1]),
+            a=conv(3, 11),
+            b=conv(3, 4),
+            c=conv(5, 4),
+        ),
+        [
+            *(f"a.weight[0]:{i},{i + 8} -> b.weight[1]:{i}" for i in range(3)),
+            *(f"a.weight[0]:{i + 3} -> c.weight[1]:{i}" for i in range(5)),
+        ],
+    ),
+    "slices at unequal borders, from either end": (
+        Net(
+            lambda n, x: n.b((y := n.a(x))[:, :3]) + n.c(y[:, 3:-4]) + n.d(y.narrow(1, 8, 4)),
+            a=conv(3, 12),
+            b=conv(3, 4),
+            c=conv(5, 4),
+            d=conv(4, 4),
+        ),
+        [
+            *(f"a.weight[0]:{i} -> b.weight[1]:{i}" for i in range(3)),
+            *(f"a.weight[0]:{i + 3} -> c.weight[1]:{i}" for i in range(5)),
+            *(f"a.weight[0]:{i + 8} -> d.weight[1]:{i}" for i in range(4)),
+        ],
+    ),
+    "slices that overlap": (
+        Net(
+            lambda n, x: n.b((y := n.a(x))[:, :7]) + n.c(y[:, 3:]),
+            a=conv(3, 12),
+            b=conv(7, 4),
+            c=conv(9, 4),
+        ),
+        # The borders 0, 3, 7, 12 make pieces of 3, 4 and 5.
+        [
+            *(f"a.weight[0]:{i} -> b.weight[1]:{i}" for i in range(3)),
+            *(f"a.weight[0]:{i} -> b.weight[1]:{i} c.weight[1]:{i - 3}" for i in range(3, 7)),
+            *(f"a.weight[0]:{i} -> c.weight[1]:{i - 3}" for i in range(7, 12)),
+        ],
+    ),
+    "every second channel": (
+        Net(lambda n, x: n.b((y := n.a(x))[:, ::2] + y[:, 1::2]), a=conv(3, 6), b=conv(3, 4)),
+        [f"a.weight[0]:{2 * i},{2 * i + 1} -> b.weight[1]:{i}" for i in range(3)],
+    ),
+    "repeated side by side": (
+        Net(lambda n, x: n.b(n.a(x).repeat_interleave(2, 1)), a=conv(3, 3), b=conv(6, 4)),
+        [f"a.weight[0]:{i} -> b.weight[1]:{2 * i},{2 * i + 1}" for i in range(3)],
+    ),
+    "a state that begins with zeros": (
+        Net(
+            lambda n, x: n.b(torch.zeros(2, 3) * n.c + n.a(x.mean((2, 3)))),
+            a=nn.Linear(3, 3, bias=False),
+            b=nn.Linear(3, 4, bias=False),
+            c=nn.Parameter(torch.ones(3)),
+        ),
+        [f"a.weight[0]:{i} c[0]:{i} -> b.weight[1]:{i}" for i in range(3)],
+    ),
+    "a pool over channels, one at a time": (
+        Net(
+            lambda n, x: n.b(F.avg_pool2d(n.a(x.flatten(2).mT)[:, None], (2, 1), (2, 1))[:, 0]),
+            a=nn.Linear(3, 3, bias=False),
+            b=nn.Linear(3, 4, bias=False),
+        ),
+        [f"a.weight[0]:{i} -> b.weight[1]:{i}" for i in range(3)],
     ),
     "group norm": (
         Net(lambda n, x: n.b(n.n(n.a(x))), a=conv(3, 4), n=nn.GroupNorm(2, 4), b=conv(4, 4)),

@@ -254,7 +254,7 @@ def test_classification_parts_its_training_images_and_leaves_the_test_images_alo
     assert torch.equal(part.train.labels.bincount(), torch.full((4,), 3))
     assert (len(rest.train), len(part.train), part.batch_size) == (28, 12, 12)
     assert rest.test is task.test
-    with pytest.raises(RequestError, match="hold out fewer"):
+    with pytest.raises(RequestError, match="give a fraction"):
         task.parted(1.0)
 
 

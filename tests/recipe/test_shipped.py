@@ -10,7 +10,7 @@ from espalier import models
 from espalier.planning import plan
 from espalier.recipe import _schema as schema
 from espalier.recipe import json_schema, load
-from espalier.recipe._building import ALLOCATIONS
+from espalier.recipe._methods import RULES
 from espalier.sets import Filters, FiltersAndColumns
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +42,10 @@ NAMED = {
     "lottery-ticket-lenet5-mnist-12x": ("conv_fc_weights", 12.0, 35_875),
     "quality-threshold-lenet5-mnist-12x": ("conv_fc_weights", 12.0, 35_875),
     "quality-threshold-digits": ("conv_fc_weights", 12.0, 35_875),
+    "amc-digits": ("conv_fc_weights", 40.0, 10_762),
+    "random-search-digits": ("conv_fc_weights", 40.0, 10_762),
+    "sensitivity-digits": ("conv_fc_weights", 40.0, 10_762),
+    "shadow-prices-digits": ("conv_fc_weights", 40.0, 10_762),
     "digits-scores": ("conv_fc_weights", 40.0, 10_762),
     "digits-at-start": ("conv_fc_weights", 20.0, 21_525),
     "ssl-digits": ("conv_fc_weights", 1.4, 297_600),  # the plan; the prices say how much stays
@@ -61,14 +65,14 @@ def test_the_compression_is_the_one_in_the_name(name):
     convention, compression, left = NAMED[name]
     coupled = isinstance(recipe.plan.set.build(), Filters | FiltersAndColumns)
     shape = (2, 1, 28, 28) if recipe.model.name == "lenet5" else (2, 3, 32, 32)
-    looks_at_weights = recipe.plan.allocation in ("global", "shared")
-    with torch.device("cpu" if looks_at_weights or coupled else "meta"):
+    with torch.device("cpu" if recipe.plan.looks_at_weights or coupled else "meta"):
         model = models.build(recipe.model.name, **recipe.model.arguments)
     section = recipe.plan
     made = plan(
         model,
         set=section.set.build(),
-        allocation=ALLOCATIONS[section.allocation],
+        # A search is for trained weights; whatever it finds has the size of the even budget.
+        allocation=RULES.get(str(section.allocation), RULES["uniform"]),
         include=section.include,
         example_input=torch.zeros(shape) if coupled else None,
         **section.figures,

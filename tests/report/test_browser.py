@@ -73,6 +73,25 @@ def test_the_page_opens_without_complaint_and_is_not_blank(
     assert len(colours) > 500
 
 
+def test_text_stands_out_from_the_page_light_and_dark(one_page: Path, tmp_path: Path) -> None:
+    for scheme, is_dark in ((0, True), (1, False)):  # Blink's kDark and kLight
+        picture = tmp_path / f"{scheme}.png"
+        scheme_option = f"--blink-settings=preferredColorScheme={scheme}"
+        options = (scheme_option, f"--screenshot={picture}", "--window-size=1280,2500")
+        browse(tmp_path, one_page.as_uri(), *options)
+        with Image.open(picture) as image:
+            grey = image.convert("L").resize((640, 1250)).tobytes()
+        page = sorted(grey)[len(grey) // 2]  # most of a page is paper
+        assert (page < 60) == is_dark
+        assert max(grey) - min(grey) > 180
+
+
+def test_figures_take_their_ink_from_the_style_sheet(one_page: Path) -> None:
+    drawings = re.findall(r"<svg.*?</svg>", one_page.read_text(encoding="utf-8"), re.DOTALL)
+    assert "var(--soft)" in "".join(drawings)
+    assert not re.search("#1d2421|#59625d|#a3aaa5|#e9ebe7", "".join(drawings))
+
+
 def test_a_page_that_fetches_something_does_make_it_complain(
     one_page: Path, tmp_path: Path
 ) -> None:

@@ -89,6 +89,15 @@ def load_tree(path: Path | str) -> Tree:
         _refuse(path, f"its structure cannot be read ({type(error).__name__}: {error!s:.200})")
 
 
+def onto(tree: Tree, device: torch.device) -> Tree:
+    """The tree with its tensors on the device."""
+    if isinstance(tree, Tensor):
+        return tree.to(device)
+    if isinstance(tree, dict):
+        return {key: onto(value, device) for key, value in tree.items()}
+    return [onto(value, device) for value in tree] if isinstance(tree, list) else tree
+
+
 def _encode(node: Tree, at: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
     """The JSON of a node; its tensors are added to ``tensors`` under their paths."""
     if isinstance(node, Tensor):

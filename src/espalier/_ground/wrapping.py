@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
+from torch.optim import Optimizer
 
 from espalier._ground.modes import evaluating
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, out of ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``.
+    """The model itself, out of ``torch.compile``, ``DataParallel``, ``DistributedDataParallel`` and Fabric.
 
     >>> unwrapped(nn.DataParallel(nn.Linear(2, 3)))
     Linear(in_features=2, out_features=3, bias=True)
@@ -23,10 +24,23 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             inner = model.module
         else:
-            inner = model._modules.get("_orig_mod")  # torch.compile's module
+            # torch.compile's module, and Lightning Fabric's
+            inner = model._modules.get("_orig_mod") or model._modules.get("_original_module")
         if not isinstance(inner, nn.Module):
             return model
         model = inner
+
+
+def unwrapped_optimizer(optimizer: Any) -> Any:
+    """The optimiser itself, out of the wrappers of Accelerate, Fabric and Lightning; anything else as it is.
+
+    >>> adam = torch.optim.Adam([torch.zeros(1)])
+    >>> unwrapped_optimizer(adam) is adam
+    True
+    """
+    while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = inner
+    return optimizer
 
 
 def computed(model: nn.Module) -> dict[str, str]:

@@ -27,6 +27,8 @@ _CONTENT = {
 _MOST_CHANNELS = 1 << 24
 _PATH = re.compile(r"(?!__)[A-Za-z0-9_-]+(\.(?!__)[A-Za-z0-9_-]+)*", re.ASCII)
 _ATTRIBUTE = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+# Of an object that the module holds, or a name in a method (``forward().C``).
+_NUMBER = re.compile(rf"{_ATTRIBUTE.pattern}((\(\))?\.{_ATTRIBUTE.pattern})?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,7 @@ def _edits(data: object) -> Edits:
         name = plain_name(row["name"], f"{path!r}: an attribute's name")
         # An attribute edit ends in a setattr with names from the file, so they are words and dots
         # alone.
-        if (path and not _PATH.fullmatch(path)) or not _ATTRIBUTE.fullmatch(name):
+        if (path and not _PATH.fullmatch(path)) or not _NUMBER.fullmatch(name):
             raise CheckpointError(f"{path!r}, {name!r}: not a plain path of a module's attribute")
         before, after = (_numbers(row[key], f"{path}.{name}: {key}") for key in ("before", "after"))
         pairs = list(zip(before, after, strict=False))

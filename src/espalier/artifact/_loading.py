@@ -15,6 +15,9 @@ from espalier.compaction import ColumnEdit, Edits, apply_edits
 from espalier.compaction._counting import unscaled
 from espalier.compaction._edits import FORWARD
 from espalier.compaction._gathered import scattered
+from espalier.compaction._locals import CALL
+from espalier.compaction._numbers import held_number
+from espalier.compaction._standardised import CountingConv
 from espalier.errors import CheckpointError, RequestError
 
 Constructor = Callable[[], nn.Module]
@@ -88,9 +91,17 @@ def expand(path: str | os.PathLike[str], make_model: Constructor) -> nn.Module:
                 values[name] = torch.zeros_like(tensor)
                 cuts.pop(id(tensor), None)
     for norm in artifact.edits.norms:
+        weight, module = f"{norm.module}.weight".removeprefix("."), small.get_submodule(norm.module)
         if norm.eps:
-            gamma = f"{norm.module}.weight".removeprefix(".")
-            values[gamma] = unscaled(values[gamma], norm)
+            values[weight] = unscaled(values[weight], norm)
+        elif isinstance(module, CountingConv):
+            # What stands for the weights that went is in their place, where statistics count it.
+            keep = cuts[id(named[weight])].pop(1)
+            order = [*keep, *sorted({*range(norm.size)} - {*keep})]
+            whole = module.whole().detach()
+            values[weight] = torch.empty_like(whole).index_copy_(
+                1, torch.tensor(order, device=whole.device), whole
+            )
     for name, target in held(dense).items():
         if id(target) not in done:
             target.data = _scattered(values[name], target.shape, cuts.get(id(target), {}))
@@ -156,9 +167,9 @@ def _check_attributes(model: nn.Module, edits: Edits) -> None:
     modules = dict(model.named_modules(remove_duplicate=False))
     for edit in edits.attributes:
         module = modules.get(edit.module)
-        if module is not None and edit.name == FORWARD:  # its literals, which are looked for there
-            continue
-        value = None if module is None else vars(module).get(edit.name)
+        if module is not None and (edit.name == FORWARD or CALL in edit.name):
+            continue  # literals and names in its code, which are looked for there
+        value = None if module is None else held_number(module, edit.name)
         several = value if isinstance(value, tuple | list) else (value,)
         if not all(type(one) is int for one in several):
             raise CheckpointError(
@@ -166,6 +177,8 @@ def _check_attributes(model: nn.Module, edits: Edits) -> None:
             )
     for norm in edits.norms:
         module = modules.get(norm.module)
+        if isinstance(module, nn.modules.conv._ConvNd) and module.weight.shape[1] == norm.size:
+            continue
         vectors = [] if module is None else [*module.parameters(), *module.buffers()]
         if module is None or any(max(v.shape, default=1) not in (1, norm.size) for v in vectors):
             raise CheckpointError(f"{norm.module}: the model has no norm of {norm.size} channels")

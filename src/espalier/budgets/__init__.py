@@ -9,11 +9,13 @@ from espalier.budgets._explicit import explicit
 from espalier.budgets._for_macs import for_macs
 from espalier.budgets._global_magnitude import global_magnitude
 from espalier.budgets._layer import Layer
+from espalier.budgets._shadow import Shadow
 from espalier.budgets._shared import shared, shared_macs
 from espalier.budgets._uniform import uniform
 
 __all__ = [
     "Layer",
+    "Shadow",
     "erk",
     "explicit",
     "for_macs",

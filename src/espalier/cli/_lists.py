@@ -10,7 +10,6 @@ from espalier.cli._output import AsJson, console, print_json
 def methods(as_json: AsJson = False) -> None:
     """List methods, sets and other choices, by their names in recipes."""
     from espalier.recipe import _methods as families
-    from espalier.recipe._building import ALLOCATIONS
 
     found: dict[str, Mapping[str, str]] = {
         "solver.method": _sentences(families.SOLVERS),
@@ -19,7 +18,10 @@ def methods(as_json: AsJson = False) -> None:
         "solver.continuation": _sentences(families.CONTINUATIONS),
         "solver.rho_schedule": _sentences(families.RHO_SCHEDULES),
         "plan.set": _sentences(families.SETS),
-        "plan.allocation": {n: _first_line(rule) for n, rule in ALLOCATIONS.items()},
+        "plan.allocation": {
+            **{n: _first_line(rule) for n, rule in families.RULES.items()},
+            **_sentences(families.ALLOCATIONS),
+        },
         "training.optimiser": _sentences(families.OPTIMISERS),
         "training.schedule": _sentences(families.SCHEDULES),
     }

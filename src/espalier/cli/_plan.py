@@ -26,5 +26,9 @@ def plan(recipe: RecipeFile, settings: Settings = None, as_json: AsJson = False)
         return
     out = console()
     out.print(job.plan.table())
-    if job.recipe.pretrain is not None and job.recipe.plan.allocation in ("global", "shared"):
+    if job.recipe.plan.searches:
+        out.print(
+            "The budget shown is even; the run searches for its shares once its weights are trained."
+        )
+    elif job.recipe.pretrain is not None and job.recipe.plan.looks_at_weights:
         out.print("This budget looks at the weights and will be made again after pretraining.")

@@ -80,6 +80,8 @@ def summary(result: "Result", goal: "Goal") -> str:
         figure = result.figure(stage)
         if figure is not None:
             lines.append(f"{goal.name}, {words}: {goal.shown(figure)}")
+    if result.split == "validation":
+        lines.append("these figures are on held-out training data (validation), not on test data")
     count = result.counts[CONVENTION]
     shown = "everything is gone" if count.compression is None else f"{count.compression:.1f}×"
     lines.append(

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
     from espalier.compaction import Purified
     from espalier.recipe._running import Job
-    from espalier.tasks import Goal
+    from espalier.tasks import Goal, JudgedOn
 
 SAMPLES = 10_000
 """Training samples that the guard looks at, at most."""
@@ -21,12 +21,14 @@ class RunPurified:
     Attributes:
         found: What was done.
         goal: The figure that the guard looked at, on at most ``SAMPLES`` training samples.
-        test: That figure on the test set, before and after.
+        test: That figure on the test set, before and after; on the validation set if the run has one.
+        split: Which of them.
     """
 
     found: "Purified"
     goal: "Goal"
     test: tuple[float, float]
+    split: "JudgedOn" = "test"
 
     def remarks(self) -> list[str]:
         """What it cost and where the thresholds ended, one line for each."""
@@ -38,7 +40,7 @@ class RunPurified:
             f"(may get worse by {goal.shown(found.max_drop)}; {found.evaluations} models evaluated)",
             f"thresholds: column {at.column:.3g}, energy {at.energy:.3g}, filter {at.filter:.3g} × the "
             f"layer's mean, and at most {at.fraction:.0%} of a channel's columns left",
-            f"test set: {goal.name} {goal.shown(self.test[0])} before and "
+            f"{self.split} set: {goal.name} {goal.shown(self.test[0])} before and "
             f"{goal.shown(self.test[1])} after",
         ]
 
@@ -62,6 +64,7 @@ def purified(job: "Job", model: "nn.Module", guard: float) -> RunPurified:
         guard: How much worse the goal's figure may get, in its unit.
     """
     from espalier.compaction import purify
+    from espalier.tasks import judged_on
 
     task, goal = job.task, job.task.goal
     figure = task.guard(SAMPLES)
@@ -69,7 +72,7 @@ def purified(job: "Job", model: "nn.Module", guard: float) -> RunPurified:
         model, task.example_input, lambda one: _signed(goal, figure(one)), max_drop=guard
     )
     test = (task.evaluate(model)[goal.name], task.evaluate(found.model)[goal.name])
-    return RunPurified(found=found, goal=goal, test=test)
+    return RunPurified(found=found, goal=goal, test=test, split=judged_on(task))
 
 
 def _signed(goal: "Goal", figure: float) -> float:

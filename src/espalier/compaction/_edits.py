@@ -41,8 +41,9 @@ class AttributeEdit:
 
     Attributes:
         module: Path of the module.
-        name: The attribute: an ``int``, a tuple or list of them, or ``forward``, some of whose literals
-            are meant.
+        name: The attribute: an ``int``, a tuple or list of them, one of an object that the module holds
+            (``config.num_heads``), ``forward``, some of whose literals are meant, or a name that a
+            method gives to a size of a tensor (``forward().C``).
         before: Its value before; the literals.
         after: Its value after.
     """

@@ -5,44 +5,31 @@ A forward that says ``view(b, n, 3, self.num_heads, -1)`` works on the smaller t
 pass through sizes, not whether those were literals; running the smaller model shows it.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from math import prod
 
 import numpy as np
 from torch import nn
 
 from espalier._ground.example import Example, arguments
 from espalier._ground.modes import undisturbed
-from espalier.compaction._code import literals
+from espalier.compaction._choices import Choice, choices_of, ways
 from espalier.compaction._edits import FORWARD, AttributeEdit, Number
+from espalier.compaction._locals import CALL
+from espalier.compaction._numbers import PADDED, held_number, integers, ranked
 from espalier.compaction._trials import brief
 from espalier.graph._groups import ChannelGraph, Place
 from espalier.graph._labels import Ids
 
-# A number is edited only if its name says that it is a width: a kernel of 8 beside 8 heads is not.
-_SIZE = re.compile(
-    r"head|dim|chan|width|size|feat|embed|hidden|inner|group|plane|filter|split|chunk|section|shape"
-    r"|^n[fx]$|^[cd](_|$)"
-)
-_PADDED = re.compile(r"pad|before|after|front|back|left|right|lead|trail")
-_OTHER = re.compile(r"kernel|stride|pad|dilat|window|shift|patch|drop|max|min|batch|input_res|grid")
-# Their numbers follow their weights (:func:`~espalier.compaction._remove.apply_edits`).
-_FOLLOWING = (
-    nn.modules.conv._ConvNd,
-    nn.Linear,
-    nn.Embedding,
-    nn.modules.batchnorm._NormBase,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.RNNBase,
-    nn.MultiheadAttention,
-)
+COMBINATIONS = 16
+"""Tries for the modules of one type."""
+DIFFERENT = 3
+"""What one size becomes in so many ways at most is told apart."""
 
 Held = tuple[str, int]
 """Path of a module, and a size it holds."""
-Choice = Mapping[str, int]
-"""Attributes, and what each becomes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,23 +46,38 @@ class Candidates:
     choices: Mapping[Held, Sequence[Choice]]
     owners: Mapping[str, str]
 
+    def type_of(self, path: str) -> type:
+        """Of a module; blocks of one type share what their attributes teach."""
+        return type(self.model.get_submodule(path))
+
     def kind(self, place: Place) -> type:
         """The type of the module that is to be edited for a place."""
-        return type(self.model.get_submodule(self.owners[place.node]))
+        return self.type_of(self.owners[place.node])
+
+    def paths(self) -> list[str]:
+        """The modules that hold sizes."""
+        return list(dict.fromkeys(path for path, _ in self.choices))
 
     def tries(self, kind: type) -> int:
         """How many tries :func:`attribute_edits` has for modules of a type."""
-        of_kind = (
-            len(choices)
-            for (path, _), choices in self.choices.items()
-            if type(self.model.get_submodule(path)) is kind
+        counts = (
+            prod(len(choices) for (one, _), choices in self.choices.items() if one == path)
+            for path in self.paths()
+            if self.type_of(path) is kind
         )
-        return max(of_kind, default=0)
+        return min(COMBINATIONS, max(counts, default=0))
 
 
-def changed_places(graph: ChannelGraph, gone: Ids) -> list[Place]:
-    """The places where a labelled axis changes its size when classes go."""
-    return [place for place in graph.sites if place.sizes(gone)]
+def changed_places(
+    graph: ChannelGraph, gone: Ids, seen: Mapping[str, Mapping[str, int]]
+) -> list[Place]:
+    """The places where a labelled axis changes its size, or has one that is taken from a shape that may change."""
+    found = []
+    for place in graph.sites:
+        taken = set(seen.get(place.module, {}).values())
+        if any(old != new or old in taken for old, new in place.sizes(gone)):
+            found.append(place)
+    return found
 
 
 def attribute_edits(
@@ -83,12 +85,10 @@ def attribute_edits(
 ) -> tuple[AttributeEdit, ...]:
     """The attributes to change, and to what.
 
-    Only attributes named like a width or a number of heads, integers or tuples and lists of them.
-    Where several have a size (8 heads of width 8), all are changed at the first try, and each alone at the
-    next ones. Where a size becomes several (as many inputs as outputs), and no more than hold it, all are
-    changed to each in turn, then one to each. Where no attribute has it, a literal in the module's forward
-    may. Numbers of channels padded before and after an axis are told apart by the order in which the module
-    holds them. The proof decides whether they were the right ones.
+    What is tried for one size is in :func:`~espalier.compaction._choices.choices_of`; several sizes of a module
+    that leave a choice are tried in combinations, up to ``COMBINATIONS``. Numbers of channels padded before and
+    after an axis are told apart by the order in which the module holds them. The proof decides whether they
+    were the right ones.
 
     Args:
         model: The dense module.
@@ -96,21 +96,22 @@ def attribute_edits(
         tries: For every type of module to be edited: how many tries it has had.
     """
     changes: dict[tuple[str, str], dict[int, int]] = {}
-    for (path, before), choices in held.choices.items():
-        count = tries.get(type(model.get_submodule(path)))
+    for path in held.paths():
+        count = tries.get(held.type_of(path))
         if count is None:
             continue
-        # Where there is one choice, it stands while others of the type are told apart.
-        chosen = choices[0] if len(choices) == 1 else dict(*choices[count : count + 1])
-        for name, after in chosen.items():
-            changes.setdefault((path, name), {})[before] = after
+        mine = [(before, choices) for (one, before), choices in held.choices.items() if one == path]
+        each = ways([len(choices) for _, choices in mine])
+        for (before, choices), at in zip(mine, next(islice(each, count, None), ()), strict=False):
+            for name, after in choices[at].items():
+                changes.setdefault((path, name), {})[before] = after
     edits = []
     for (path, name), new in changes.items():
-        value = vars(model.get_submodule(path)).get(name)
+        value = held_number(model.get_submodule(path), name)
         old: Number
         then: Number
-        if type(value) is int:
-            old, then = value, new[value]
+        if type(value) is int or CALL in name:
+            ((old, then),) = new.items()
         else:  # the numbers of a tuple or list stay where they stand; literals have no order
             old = tuple(new) if name == FORWARD else tuple(value or ())
             then = tuple(new.get(number, number) for number in old)
@@ -118,70 +119,75 @@ def attribute_edits(
     return tuple(edits)
 
 
-def candidates(model: nn.Module, places: Iterable[Place], gone: Ids) -> Candidates:
-    """The attributes that may hold what changes at these places when classes go."""
+def candidates(
+    model: nn.Module, places: Iterable[Place], gone: Ids, seen: Mapping[str, Mapping[str, int]]
+) -> Candidates:
+    """The attributes that may hold what changes at these places when classes go.
+
+    Args:
+        model: The dense module.
+        places: From :func:`changed_places`.
+        gone: Classes that go.
+        seen: Of :func:`~espalier.compaction._locals.sizes_seen`.
+    """
     found: dict[Held, list[Choice]] = {}
     owners: dict[str, str] = {}
     # Of every module: what each size becomes, in the order of the places.
     becomes: dict[str, dict[int, dict[int, None]]] = {}
     for place in places:
-        owners[place.node] = path = _owner(model, place, gone)
+        owners[place.node] = path = _owner(model, place, gone, seen)
         if "pad" in place.op:
             for name, old, new in _amounts(model, path, place, gone):
                 padded = found.setdefault((path, old), [{}])
                 padded[0] = {**padded[0], name: new}
             continue
+        taken = set(seen.get(path, {}).values())
         for old, new in place.sizes(gone):
-            becomes.setdefault(path, {}).setdefault(old, {})[new] = None
+            if old != new or old in taken:
+                becomes.setdefault(path, {}).setdefault(old, {})[new] = None
     for path, sizes in becomes.items():
-        named, said = _widths(model, path), literals(model.get_submodule(path))
+        ranks = ranked(model, path, seen)
         for size, after in sizes.items():
-            names = [name for name, values in named.items() if size in values]
-            # Its code is asked only where no attribute answers; more sizes than names stay unknown.
-            names = names or [FORWARD] * (size in said)
-            if len(after) <= len(names) and (path, size) not in found:
-                found[path, size] = _choices(names, list(after))
+            if (path, size) not in found and len(after) <= DIFFERENT:
+                named = [[n for n, values in rank.items() if size in values] for rank in ranks]
+                choices = [c for names in named if names for c in choices_of(names, list(after))]
+                if choices and any(CALL in name for name in choices[-1]):
+                    choices.append({})
+                if choices:
+                    found[path, size] = choices
     return Candidates(model=model, choices=found, owners=owners)
 
 
-def _choices(names: Sequence[str], sizes: Sequence[int]) -> list[Choice]:
-    """What one size held by ``names`` may become.
-
-    >>> _choices(["a", "b"], [3])
-    [{'a': 3, 'b': 3}, {'a': 3}, {'b': 3}]
-    >>> _choices(["a", "b"], [3, 4])
-    [{'a': 3, 'b': 3}, {'a': 4, 'b': 4}, {'a': 3, 'b': 4}]
-    """
-    found: list[Choice] = [dict.fromkeys(names, size) for size in sizes]
-    if len(sizes) == 1 < len(names):
-        return [*found, *({name: sizes[0]} for name in names)]
-    if len(sizes) == len(names) > 1:
-        found.append(dict(zip(names, sizes, strict=True)))
-    return found
-
-
-def _owner(model: nn.Module, place: Place, gone: Ids) -> str:
+def _owner(model: nn.Module, place: Place, gone: Ids, seen: Mapping[str, Mapping[str, int]]) -> str:
     """The nearest module around a place that holds one of its sizes, else the place's own.
 
     The exporter notes some operations under a module that ran just before or after: a ``split`` under
     the convolution that reads its first part.
     """
-    old = {size for size, _ in place.sizes(gone)}
+    old = {size for size, new in place.sizes(gone) if new != size}
+    if not old:  # it is here for what its own module takes from a shape
+        return place.module
     path = place.module
     around = [path]
     while path:
         path = path.rpartition(".")[0]
         around.append(path)
-    for path in around:
-        named = _integers(model, path) if "pad" in place.op else _widths(model, path)
-        if any(old & set(values) for values in named.values()):
-            return path
-    return next((p for p in around if old & set(literals(model.get_submodule(p)))), place.module)
+    if "pad" in place.op:
+        held = {p: [integers(model, p)] for p in around}
+    else:
+        held = {p: ranked(model, p, seen) for p in around}
+    # What its own code says or names comes first; then what it may have been given from elsewhere.
+    for ranks in (slice(3), slice(3, None)):
+        for path in around:
+            numbers = (set(values) for rank in held[path][ranks] for values in rank.values())
+            if any(old & one for one in numbers):
+                return path
+    return place.module
 
 
 def _amounts(model: nn.Module, path: str, place: Place, gone: Ids) -> list[tuple[str, int, int]]:
     """The first attribute that equals the first amount padded, the next for the second."""
-    held = {n: v for n, v in _integers(model, path).items() if _PADDED.search(n)}
+    held = {n: v for n, v in integers(model, path).items() if PADDED.search(n)}
     found = []
     for classes in place.classes:
         old, new = len(classes), int((~np.isin(classes, gone)).sum())
@@ -190,27 +196,6 @@ def _amounts(model: nn.Module, path: str, place: Place, gone: Ids) -> list[tuple
             del held[name]
             if new != old:
                 found.append((name, old, new))
-    return found
-
-
-def _widths(model: nn.Module, path: str) -> dict[str, tuple[int, ...]]:
-    """The integers whose names say that they are widths."""
-    held = _integers(model, path)
-    return {n: v for n, v in held.items() if _SIZE.search(n) and not _OTHER.search(n)}
-
-
-def _integers(model: nn.Module, path: str) -> dict[str, tuple[int, ...]]:
-    """Attribute -> the integer, or the integers of a tuple or list."""
-    module = model.get_submodule(path)
-    if isinstance(module, _FOLLOWING):
-        return {}
-    found: dict[str, tuple[int, ...]] = {}
-    for name, value in vars(module).items():
-        # Not isinstance: True and False are integers too, and no sizes.
-        if type(value) is int:
-            found[name] = (value,)
-        elif type(value) in (tuple, list) and value and all(type(v) is int for v in value):
-            found[name] = tuple(value)
     return found
 
 

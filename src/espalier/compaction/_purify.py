@@ -13,6 +13,7 @@ from torch import nn
 
 from espalier._ground.example import Example
 from espalier._ground.modes import evaluating
+from espalier._ground.searching import Stepwise, bisection
 from espalier._ground.wrapping import plain
 from espalier.compaction._fixed_point import Layers, judged, purified
 from espalier.compaction._purification import Reading, Thresholds, weak_as_empty
@@ -145,18 +146,16 @@ def purify(
     if best is None:
         return guard.untouched()
     for moving in (_ORDER, *((name,) for name in _ORDER)):
-        # Invariant: ``low`` was evaluated and keeps the guard; ``high`` does not, or is past the
-        # ceiling. All four move together first, so that none takes all that the guard allows
-        # before the others.
-        low, high = max(levels[name] for name in moving), _STEPS + 1
-        while high - low > 1:
-            middle = (low + high) // 2
-            candidate = {**levels, **dict.fromkeys(moving, middle)}
+        # All four move together first, so that none takes all that the guard allows before the others.
+        # ``low`` was evaluated and keeps the guard; ``_STEPS + 1`` is past the ceiling.
+        low = max(levels[name] for name in moving)
+        search = Stepwise(bisection(low, _STEPS + 1, until=1))
+        while (level := search.ask()) is not None:
+            candidate = {**levels, **dict.fromkeys(moving, level)}
             found = guard.attempt(_at(ceiling, candidate))
-            if found is None:
-                high = middle
-            else:
-                low, best, levels = middle, found, candidate
+            if found is not None:
+                best, levels = found, candidate
+            search.tell(level, -1.0 if found is None else 0.0)
     return best
 
 

@@ -13,6 +13,9 @@ from espalier.compaction._counting import count_on_
 from espalier.compaction._edits import FORWARD, AttributeEdit, Edits, SliceEdit
 from espalier.compaction._gathered import gather_
 from espalier.compaction._heads import narrow_
+from espalier.compaction._locals import CALL, pin_
+from espalier.compaction._numbers import held_number, hold_
+from espalier.compaction._standardised import count_inputs_
 from espalier.errors import RequestError, UnknownNameError, nearest
 
 Kept = Mapping[int, SliceEdit]
@@ -66,17 +69,26 @@ def apply_edits(model: nn.Module, edits: Edits) -> nn.Module:
     # A norm that counts on is made to below; its sizes are those that it counts.
     counting = {id(named.get(edit.module)) for edit in edits.norms}
     for old, new in zip(model.modules(), small.modules(), strict=True):
-        if id(new) in counting:
+        if id(new) in counting and not isinstance(new, nn.modules.conv._ConvNd):
             continue
         mine: dict[str, Kept] = {
             name: by_tensor[id(tensor)] for name, tensor in _own(old) if id(tensor) in cut
         }
         if mine:
             _attributes(new, mine)
+    # Names first: that compiles a forward anew, from its source.
+    for path, sizes in _pins(edits).items():
+        pin_(_module(small, path), sizes)
     for change in edits.attributes:
-        _set(small, change)
+        if CALL not in change.name:
+            _set(small, change)
     for norm in edits.norms:
-        count_on_(small, norm)
+        module = _module(small, norm.module)
+        if isinstance(module, nn.modules.conv._ConvNd):
+            weight = model.get_parameter(f"{norm.module}.weight".removeprefix("."))
+            count_inputs_(module, norm, _lost(weight, by_tensor.get(id(weight), {})))
+        else:
+            count_on_(small, norm)
     for column in edits.columns:
         gather_(small, column)
     for branch in edits.branches:
@@ -108,17 +120,37 @@ def _cut(tensor: Tensor, edits: Kept) -> Tensor:
     return data.contiguous()
 
 
-def _set(model: nn.Module, edit: AttributeEdit) -> None:
+def _lost(weight: Tensor, edits: Kept) -> Tensor:
+    """The entries of the filters that stay which go with their input channels, shape (filters, entries)."""
+    rows = edits[0].keep if 0 in edits else range(weight.shape[0])
+    kept = set(edits[1].keep) if 1 in edits else set(range(weight.shape[1]))
+    columns = [i for i in range(weight.shape[1]) if i not in kept]
+    return weight.detach()[list(rows)][:, columns].flatten(1)
+
+
+def _pins(edits: Edits) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for edit in edits.attributes:
+        if CALL in edit.name and isinstance(edit.after, int):
+            found.setdefault(edit.module, {})[edit.name] = edit.after
+    return found
+
+
+def _module(model: nn.Module, path: str) -> nn.Module:
     try:
-        module = model.get_submodule(edit.module)
+        return model.get_submodule(path)
     except AttributeError as error:
-        raise UnknownNameError(f"{edit.module}: no such module") from error
+        raise UnknownNameError(f"{path}: no such module") from error
+
+
+def _set(model: nn.Module, edit: AttributeEdit) -> None:
+    module = _module(model, edit.module)
     if edit.name == FORWARD and isinstance(edit.before, tuple) and isinstance(edit.after, tuple):
         if set(edit.before) - set(literals(module)):
             raise RequestError(f"{edit.module}.forward: does not say all of {edit.before}")
         rewrite_(module, dict(zip(edit.before, edit.after, strict=True)))
         return
-    held = getattr(module, edit.name, None)
+    held = held_number(module, edit.name)
     old = tuple(held) if isinstance(held, tuple | list) else held
     if old == edit.after:  # it followed its weight
         return
@@ -127,7 +159,7 @@ def _set(model: nn.Module, edit: AttributeEdit) -> None:
             f"{edit.module}.{edit.name}: expected the number {edit.before}, it is {held!r}"
         )
     several = isinstance(held, list) and isinstance(edit.after, tuple)
-    setattr(module, edit.name, list(edit.after) if several else edit.after)  # type: ignore[arg-type]
+    hold_(module, edit.name, list(edit.after) if several else edit.after)  # type: ignore[arg-type]
 
 
 def _attributes(module: nn.Module, edits: Mapping[str, Kept]) -> None:

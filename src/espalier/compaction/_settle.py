@@ -22,6 +22,7 @@ from espalier.compaction._literals import (
     guilty_places,
 )
 from espalier.compaction._localise import Failed, localised
+from espalier.compaction._locals import sizes_seen
 from espalier.compaction._proof import Proof
 from espalier.compaction._remove import apply_edits
 from espalier.compaction._trials import brief
@@ -115,14 +116,17 @@ class _Attempts:
     minimum: int
     # No entry: nothing was edited yet. 0: all candidates at once. 1, 2, …: each of them alone.
     tries: dict[type, int] = field(default_factory=dict)
+    seen: dict[str, dict[str, int]] | None = None
 
     def without(self, gone: Ids) -> Settled | Failed:
         """The module without these classes, its attributes edited as it needs; or why there is none."""
         gone, narrow = restrict(self.graph, gone, multiple=self.multiple, minimum=self.minimum)
         # Which constants are folded depends on what goes, so the dense module does too.
         dense = self.prepare(gone)
-        places = changed_places(self.graph, gone)
-        held = candidates(dense, places, gone)
+        if self.seen is None:
+            self.seen = sizes_seen(dense, self.example)
+        places = changed_places(self.graph, gone, self.seen)
+        held = candidates(dense, places, gone, self.seen)
         before = dict(self.tries)
         while True:
             edits = Edits(

@@ -10,7 +10,7 @@ from rich.table import Table
 from espalier._ground.interval import Interval, interval
 from espalier.compare._contest import DENSE, Contestant
 from espalier.runs import Result
-from espalier.tasks import Goal
+from espalier.tasks import Goal, JudgedOn
 
 CONVENTION = "conv_fc_weights"
 STAGES = ("dense", "hard_pruned", "hard_pruned_bn", "retrained")
@@ -54,17 +54,20 @@ class ComparisonResult:
         goal: The figure that the methods are judged by.
         rows: A row a method.
         runs: The run folders.
+        split: Of which data all figures are.
     """
 
     goal: Goal
     rows: tuple[Row, ...]
     runs: tuple[Path, ...]
+    split: JudgedOn = "test"
 
     def to_dict(self) -> dict[str, Any]:
         """As ``compare.json`` has it."""
         return {
             "metric": self.goal.name,
             "goal": asdict(self.goal),
+            "split": self.split,
             "convention": CONVENTION,
             "interval": "Student t, 95 %, over seeds",
             "rows": [{**asdict(row), "settings": dict(row.settings), "seeds": list(row.seeds)} for row in self.rows],
@@ -75,7 +78,8 @@ class ComparisonResult:
         """For a terminal."""
         seeds = max((len(row.seeds) for row in self.rows), default=0)
         many = f"mean over {seeds} seeds ± 95 % interval" if seeds > 1 else "one seed"
-        table = Table(title=f"{_named(self.goal)}, {many}", title_justify="left")
+        held = ", on held-out training data" if self.split == "validation" else ""
+        table = Table(title=f"{_named(self.goal)}{held}, {many}", title_justify="left")
         shown = [s for s in STAGES if any(row.metrics.get(s) for row in self.rows)]
         heads = {"dense": "at the start", "hard_pruned": "cut, no retraining",
                  "hard_pruned_bn": "cut, BatchNorm re-est.", "retrained": "retrained, zeros held"}  # fmt: skip

@@ -50,6 +50,12 @@ def run_comparison(
         RunError: A run could not go on; those before it are kept.
     """
     folder = Path(folder)
+    splits = {section.validation for c in contest if (section := c.recipe.data or c.recipe.task)}
+    if len(splits) > 1:
+        raise RequestError(
+            "the recipes are judged on different data: some on test data or on other parts held out; give all of "
+            "them the same validation"
+        )
     folders = [folder / contestant.folder for contestant in contest]
     if len(set(folders)) < len(folders):
         raise RequestError("two contestants have the same label and seed; give recipes other names")
@@ -74,6 +80,7 @@ def _compared(
         goal=goal,
         rows=rows_of(contest, results, goal, ratios),
         runs=tuple(folder / contestant.folder for contestant in contest),
+        split=results[0].split if results else "test",
     )
     text = json.dumps(compared.to_dict(), indent=2, allow_nan=False) + "\n"
     write_bytes(folder / "compare.json", text.encode())

@@ -1,4 +1,4 @@
-"""Dataset readers: plain files to labelled images in memory. Nothing is unpickled."""
+"""Dataset readers: plain files to labelled images, in memory or one by one. Nothing is unpickled."""
 
 from espalier.data._augment import (
     AUGMENTATIONS,
@@ -14,15 +14,28 @@ from espalier.data._folder import load_folder
 from espalier.data._image_set import ImageSet, Split
 from espalier.data._mnist import load_mnist
 from espalier.data._names import NAMES, NORMALISATIONS, DatasetInfo, load
+from espalier.data._streamed import (
+    CentreCrop,
+    FolderImages,
+    FolderSplit,
+    RandomCrop,
+    Transform,
+    stream_folder,
+)
 
 __all__ = [
     "AUGMENTATIONS",
     "NAMES",
     "NORMALISATIONS",
     "Augment",
+    "CentreCrop",
     "DatasetInfo",
+    "FolderImages",
+    "FolderSplit",
     "ImageSet",
+    "RandomCrop",
     "Split",
+    "Transform",
     "augmentation",
     "crop_flip",
     "load",
@@ -32,4 +45,5 @@ __all__ = [
     "load_mnist",
     "random_crop",
     "random_flip",
+    "stream_folder",
 ]

@@ -40,6 +40,20 @@ def load_folder(path: str | Path, size: int = 224) -> Split:
     """
     if not 1 <= size <= _MAX_SIZE:
         raise RequestError(f"size={shown(size)}; give 1 to {_MAX_SIZE} pixels")
+    train, test, classes = listed(path)
+    return Split(train=_read(*train, classes, size), test=_read(*test, classes, size))
+
+
+Files = tuple[list[Path], list[int]]
+"""Images, and the class of each."""
+
+
+def listed(path: str | Path) -> tuple[Files, Files, tuple[str, ...]]:
+    """The files for training and for test, sorted by class and name, and the classes.
+
+    Raises:
+        DataError: A folder or its images are missing, or a class is in the test part alone.
+    """
     root = Path(path)
     expected = "expected train/<class>/*.jpg|jpeg|png, and test/ or val/ likewise"
     if not root.is_dir():
@@ -53,7 +67,7 @@ def load_folder(path: str | Path, size: int = 224) -> Split:
     for folder in _class_folders(test):
         if folder.name not in classes:
             raise DataError(f"{folder}: class {folder.name!r} is not in {train}")
-    return Split(train=_read(train, classes, size), test=_read(test, classes, size))
+    return _files(train, classes), _files(test, classes), classes
 
 
 def _class_folders(part: Path) -> list[Path]:
@@ -63,28 +77,38 @@ def _class_folders(part: Path) -> list[Path]:
     return folders
 
 
-def _read(part: Path, classes: tuple[str, ...], size: int) -> ImageSet:
-    files: list[tuple[Path, int]] = []
+def _files(part: Path, classes: tuple[str, ...]) -> Files:
+    files: list[Path] = []
+    labels: list[int] = []
     for folder in _class_folders(part):
         found = sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES)
         if not found:
             raise DataError(f"{folder}: no images in it; expected {', '.join(SUFFIXES)} files")
-        files += [(file, classes.index(folder.name)) for file in found]
+        files += found
+        labels += [classes.index(folder.name)] * len(found)
+    return files, labels
+
+
+def _read(files: list[Path], labels: list[int], classes: tuple[str, ...], size: int) -> ImageSet:
     # Filled in place: a list that is stacked at the end would take the memory twice.
     images = np.empty((len(files), 3, size, size), dtype=np.uint8)
-    for index, (file, _) in enumerate(files):
-        images[index] = _read_image(file, size).transpose(2, 0, 1)
+    for index, file in enumerate(files):
+        images[index] = _cropped(read_image(file), size).transpose(2, 0, 1)
     return ImageSet(
         images=torch.from_numpy(images),
-        labels=torch.tensor([label for _, label in files]),
+        labels=torch.tensor(labels),
         classes=classes,
         mean=MEAN,
         std=STD,
     )
 
 
-def _read_image(file: Path, size: int) -> np.ndarray:
-    """One image of at most ``MAX_PIXELS`` pixels as uint8 (size, size, 3)."""
+def read_image(file: Path) -> Image.Image:
+    """One image of at most ``MAX_PIXELS`` pixels, in RGB.
+
+    Raises:
+        DataError: It cannot be read, or is larger.
+    """
     try:
         # These two formats and no other: Pillow would hand a PostScript file to Ghostscript, by its content.
         with opened(file) as raw, Image.open(raw, formats=("PNG", "JPEG")) as picture:
@@ -93,7 +117,7 @@ def _read_image(file: Path, size: int) -> np.ndarray:
                     f"{file}: {picture.width}×{picture.height} pixels, and at most {MAX_PIXELS:,} are "
                     "read; make it smaller"
                 )
-            image = picture.convert("RGB")
+            return picture.convert("RGB")
     except DataError:
         raise
     except UnidentifiedImageError as error:
@@ -101,6 +125,10 @@ def _read_image(file: Path, size: int) -> np.ndarray:
     # Pillow reports a broken image by almost any exception, by its format and by the kind of damage.
     except Exception as error:
         raise DataError(f"{file}: not a readable image: {error!s:.200}") from error
+
+
+def _cropped(image: Image.Image, size: int) -> np.ndarray:
+    """The centre of an image whose shorter side is made ``size``, as uint8 (size, size, 3)."""
     width, height = image.size
     shorter = min(width, height)
     if shorter == size:

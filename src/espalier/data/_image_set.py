@@ -118,9 +118,10 @@ class ImageSet:
             rank[members] = torch.arange(len(members))
         order = torch.argsort(rank * len(self.classes) + self.labels, stable=True)
         first, rest = (part.sort().values for part in (order[:count], order[count:]))
-        return self._only(first), self._only(rest)
+        return self.only(first), self.only(rest)
 
-    def _only(self, chosen: Tensor) -> "ImageSet":
+    def only(self, chosen: Tensor) -> "ImageSet":
+        """The images of these indices, int64 (n,), in this order."""
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
 

@@ -101,7 +101,10 @@ class Context:
 
     def reason(self, why: str) -> str:
         """``why``, with the place."""
-        return f"{why} ({self.op} in {self.module or 'the model'})"
+        # What a function says outside the module's own code (a scan) is named.
+        called = re.findall(r", in (\w+)", str(self.node.meta.get("stack_trace") or ""))
+        inner = f"{called[-1]} of " if called and called[-1] != "forward" else ""
+        return f"{why} ({self.op} in {inner}{self.module or 'the model'})"
 
     def canonical(self, value: Value) -> Value:
         """See :func:`espalier.graph._value.canonical`."""
@@ -166,12 +169,19 @@ class Context:
                     self.entry = value
                     return
 
-    def count(self, factor: Factor) -> bool:
+    def count(self, factor: Factor, *, own: bool = False) -> bool:
         """Channels that a statistic runs over: may they go, for the module goes on counting them?
 
-        They are noted as read where they enter the module, and must be zero there.
+        They are noted as read where they enter the module, and must be zero there; but what a statistic of
+        the module's own weights is to count of those that go is known.
+
+        Args:
+            factor: Of the axis that the statistic runs over.
+            own: Is it one of its own weights?
         """
         axis = self.norm_axes.get(self.module)
+        if axis is not None and own:
+            return self._count_weight(factor)
         entry = None if axis is None or self.entry is None else self.entry.factor(axis)
         if entry is None or entry.labels.shape != factor.labels.shape or len(entry.dims) > 1:
             return False
@@ -183,6 +193,16 @@ class Context:
         calls.append(entry.labels)
         self.read_whole(Reduced(labels=entry.labels, const=entry.const))
         self.noted.append(factor.labels)
+        return True
+
+    def _count_weight(self, factor: Factor) -> bool:
+        """Of a weight whose axis of inputs and kernel positions are one: an input is a run of its label."""
+        labels = factor.labels.reshape(-1)
+        first = np.flatnonzero(np.diff(labels, prepend=-1))
+        if len(factor.dims) > 1 or len(np.unique(labels)) != len(first):
+            return False
+        self.norms.setdefault(self.module, []).append(labels[first])
+        self.noted.append(labels)
         return True
 
     def site(self, *values: Value) -> None:

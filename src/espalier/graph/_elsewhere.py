@@ -5,7 +5,7 @@ exported forward leaves out may still read, there, channels that it has; so a ru
 and runs at other sizes are watched, and where one uses such a module it is exported too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -28,10 +28,14 @@ def freeze_elsewhere(found: Walk, model: nn.Module, call: Call) -> None:
     if not silent:
         return
     tensors = {name for name in found.unused if name.rpartition(".")[0] in silent}
+    done: set[tuple[bool, frozenset[str]]] = set()
     for training, where, other in _runs(model, call):
         with _mode(model, training):
-            if not _called(model, other, silent):
+            called = _called(model, other, silent)
+            # An export takes seconds, a run does not: one for all the sizes that call the same.
+            if not called or (training, called) in done:
                 continue
+            done.add((training, called))
             try:
                 program = exported(model, *other, as_it_is=True)
             except RequestError:  # nothing can be said of that run
@@ -52,8 +56,14 @@ def freeze_elsewhere(found: Walk, model: nn.Module, call: Call) -> None:
 
 def _left_out(found: Walk, model: nn.Module) -> set[str]:
     """The modules that own a matrix or kernel which the exported forward does not read."""
-    matrices = {name for name, p in model.named_parameters() if p.dim() > 1}
-    return {name.rpartition(".")[0] for name in found.unused & matrices}
+    matrices = {n: p for n, p in model.named_parameters(remove_duplicate=False) if p.dim() > 1}
+    # A shared tensor is read under one of its names alone.
+    read = {id(p) for name, p in matrices.items() if name not in found.unused}
+    return {
+        name.rpartition(".")[0]
+        for name in found.unused & set(matrices)
+        if id(matrices[name]) not in read
+    }
 
 
 def _runs(model: nn.Module, call: Call) -> Iterator[tuple[bool, str, Call]]:
@@ -76,24 +86,24 @@ def _mode(model: nn.Module, training: bool) -> Iterator[None]:
         yield
 
 
-def _called(model: nn.Module, call: Call, silent: set[str]) -> bool:
-    """Does a run call one of these modules?"""
-    seen: list[nn.Module] = []
+def _called(model: nn.Module, call: Call, silent: set[str]) -> frozenset[str]:
+    """Those of these modules that a run calls."""
+    seen: set[str] = set()
 
-    def note(module: nn.Module, _: object) -> None:
-        seen.append(module)
+    def noting(path: str) -> Callable[[nn.Module, object], None]:
+        return lambda module, given: seen.add(path)
 
-    handles = [model.get_submodule(path).register_forward_pre_hook(note) for path in silent]
+    handles = [model.get_submodule(p).register_forward_pre_hook(noting(p)) for p in silent]
     args, kwargs = call
     try:
         with torch.random.fork_rng():
             model(*args, **kwargs)
     except Exception:  # it does not train, or does not take that size
-        return False
+        return frozenset()
     finally:
         for handle in handles:
             handle.remove()
-    return bool(seen)
+    return frozenset(seen)
 
 
 def _read_by(

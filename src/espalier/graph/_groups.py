@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 
 import numpy as np
 import torch
@@ -77,16 +78,16 @@ class Place:
     classes: tuple[Ids, ...]
 
     def sizes(self, gone: Ids) -> list[tuple[int, int]]:
-        """Old and new size of every labelled axis that shrinks when classes go."""
-        changed = []
+        """Old and new size of every labelled axis when classes go, and of axes labelled jointly, together."""
+        found = []
         for array in self.classes:
             alive = ~np.isin(array, gone)
-            for axis, old in enumerate(array.shape):
-                others = tuple(a for a in range(array.ndim) if a != axis)
-                new = int(alive.any(axis=others).sum())
-                if new != old:
-                    changed.append((old, new))
-        return changed
+            axes = range(array.ndim)
+            left = [int(alive.any(axis=tuple(a for a in axes if a != at)).sum()) for at in axes]
+            found += zip(array.shape, left, strict=True)
+            runs = (slice(i, j + 1) for i in axes for j in axes if j > i)
+            found += [(prod(array.shape[run]), prod(left[run])) for run in runs]
+        return found
 
     def ragged(self, gone: Ids) -> Ids:
         """The classes among ``gone`` whose removal would leave a joint of axes not rectangular."""

@@ -26,6 +26,7 @@ class Labels:
     def __init__(self) -> None:
         self._parent: Ids = np.zeros(0, dtype=np.int64)
         self._size = 0
+        self._stay = np.zeros(0, dtype=np.bool_)
         self._frozen: list[tuple[Ids, str]] = []
         self._consumed: list[Ids] = []
         self._produced: list[Ids] = []
@@ -38,6 +39,7 @@ class Labels:
             # Doubled, so that all the growing together costs as much as the last of it.
             more = np.arange(len(self._parent), 2 * (self._size + count), dtype=np.int64)
             self._parent = np.concatenate([self._parent, more])
+            self._stay = np.concatenate([self._stay, np.zeros(len(more), dtype=np.bool_)])
         ids = np.arange(self._size, self._size + count, dtype=np.int64)
         self._size += count
         return ids.reshape(shape)
@@ -70,6 +72,7 @@ class Labels:
             high = np.maximum(root_a[differ], root_b[differ])
             # Where several pairs share ``high`` the last one wins; the loop settles the others.
             self._parent[high] = low
+            self._stay[low[self._stay[high]]] = True
 
     def unify_along(self, ids: Ids, axis: int) -> Ids:
         """Merge all labels that differ only in ``axis``; returns the array without that axis."""
@@ -81,6 +84,11 @@ class Labels:
         """Forbid the removal of these labels, saying why."""
         if ids.size:
             self._frozen.append((ids.reshape(-1), reason))
+            self._stay[self.find(ids)] = True
+
+    def stay(self, ids: Ids) -> bool:
+        """Is every one of these labels frozen already?"""
+        return bool(self._stay[self.find(ids)].all())
 
     @property
     def marks(self) -> int:

@@ -16,6 +16,7 @@ from espalier.graph._interpreter import Walk, walk
 from espalier.graph._labels import SILENT, Ids
 from espalier.graph._norms import Norm, norm_axes
 from espalier.graph._products import resolved
+from espalier.graph._standardised import standardising
 
 UNUSED = "not used in the forward that was exported"
 HEADS = "an attention of PyTorch's with a bias or zeros of its own among its keys and values"
@@ -53,7 +54,7 @@ def channel_graph(model: nn.Module, example_inputs: Example) -> ChannelGraph:
     positional, named = arguments(example_inputs)
     model = unwrapped(model)
     program = exported(model, positional, named)
-    axes = norm_axes(model, program)
+    axes = norm_axes(model, program) | standardising(model, program)
     found = walk(program, norm_axes=axes)
     _tie(found, model)
     _fuse(found, model)

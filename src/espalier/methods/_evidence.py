@@ -22,12 +22,14 @@ class MeanLoss:
     total: Tensor | float = 0.0
     count: int = 0
 
-    def add(self, loss: Tensor | float) -> None:
-        """One more.
+    def add(self, loss: Tensor | float | None) -> None:
+        """One more; ``None`` is left out.
 
         Raises:
             RequestError: It is no number.
         """
+        if loss is None:
+            return
         if not (loss.numel() == 1 if isinstance(loss, Tensor) else isinstance(loss, float | int)):
             got = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else shown(loss)
             raise RequestError(
@@ -38,13 +40,15 @@ class MeanLoss:
         )
         self.count += 1
 
-    def take(self, step: int, advice: str) -> float:
-        """The mean, beginning anew.
+    def take(self, step: int, advice: str) -> float | None:
+        """The mean, beginning anew; ``None``: there were no losses.
 
         Raises:
             NonFiniteError: It is NaN or infinite; the message says ``advice``.
         """
-        mean = float(self.total) / max(1, self.count)
+        if not self.count:
+            return None
+        mean = float(self.total) / self.count
         self.total, self.count = 0.0, 0
         if not math.isfinite(mean):
             raise NonFiniteError(f"the training loss is {mean} at step {step}; {advice}")
@@ -65,7 +69,7 @@ def record(
     *,
     step: int,
     k: int,
-    loss: float,
+    loss: float | None,
     moved: tuple[Weights, Weights] = ({}, {}),
     conditions: Conditions | None = None,
     **more: float,
@@ -77,7 +81,7 @@ def record(
         z: What a cut would make of them; {}: itself.
         step: Optimiser steps done.
         k: Updates done.
-        loss: f.
+        loss: f; ``None``: not known.
         moved: Z⁺ − Z and Λ⁺ − Λ, where there are such.
         conditions: Whether the surrogate conditions held.
         more: slack, rho, s, where they have a meaning.
@@ -109,7 +113,7 @@ def evidence(
     *,
     step: int,
     slack: float,
-    loss: float,
+    loss: float | None,
     takes: bool = False,
 ) -> Update:
     """The record of a solver's update.
@@ -122,7 +126,7 @@ def evidence(
         at: The constraint as it stood.
         step: Optimiser steps done.
         slack: How far the constraint was open.
-        loss: f.
+        loss: f; ``None``: not known.
         takes: Whether the update itself sets weights to zero: those outside the masks that it holds.
     """
     before = old if isinstance(old, Pulling) else Pulling()

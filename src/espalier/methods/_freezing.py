@@ -167,7 +167,7 @@ class Freezing(Handle):
         free = sum(int(self._held[name].sum()) for name in self.constraint.names)
         return 1.0 - free / max(1, survivors)
 
-    def _after_step_(self, loss: Tensor | float) -> None:
+    def _after_step_(self, loss: Tensor | float | None) -> None:
         """Hold what is frozen, and freeze the next part when its time has come."""
         self._hold_()
         self._advance_if_due()

@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 
 from espalier._ground.types import Weights
 from espalier.errors import RequestError
+from espalier.methods._attachment import Attachable, Attachment
 from espalier.methods._certificate import Certificate, Figures, Forced, Taken, taken
-from espalier.methods._cutting import Cutting
 from espalier.methods._method import Cut
 from espalier.methods._states import check_entries, check_tensors, fitting
 from espalier.methods._update import Update
@@ -22,7 +22,7 @@ from espalier.solvers import Approach, State
 from espalier.tasks import Goal
 
 
-class Handle(Cutting):
+class Handle(Attachable):
     """A method at work on one model. Every hook but :meth:`target` may be left as it is.
 
     What a loop does wrong is an error at the first step at which it is wrong (``_watch.py``).
@@ -48,9 +48,10 @@ class Handle(Cutting):
     ) -> None:
         constraint.check(model)
         super().__init__(model, constraint.names)
-        self.constraint, self.optimizer, self._pull = constraint, optimizer, PullWatch(optimizer)
+        self.constraint, self.optimizer = constraint, optimizer
+        self._pull: PullWatch | Attachment = PullWatch(optimizer)
         if optimizer is not None:
-            self._tensors.check_optimizer(optimizer)
+            self._tensors.moved_by(optimizer)
         self.updates: list[Update] = []
         self.advice: tuple[str, ...] = ()
         self._count = 0
@@ -66,8 +67,11 @@ class Handle(Cutting):
     def add_gradients_(self) -> None:
         """After ``backward`` (and clipping), before the optimiser's step."""
 
-    def step(self, loss: Tensor | float) -> None:
+    def step(self, loss: Tensor | float | None = None) -> None:
         """After the optimiser's step: count it, do what is due, and hold what has been cut.
+
+        Args:
+            loss: Of this step; ``None``: it is not known.
 
         Raises:
             RequestError: The pull was not added; a parameter was replaced; the model is as if cut now.
@@ -79,7 +83,7 @@ class Handle(Cutting):
         self._after_step_(loss)
         self._hold_()
 
-    def _after_step_(self, loss: Tensor | float) -> None:
+    def _after_step_(self, loss: Tensor | float | None) -> None:
         """What the method does once a step is counted, before what is cut is held."""
 
     def _owes_pull(self) -> bool:

@@ -5,7 +5,8 @@ gradient is zero. What holds is to multiply by the mask again *after* each step.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from espalier._ground.types import Masks, Weights
 from espalier.errors import ShapeError, UnknownNameError, nearest
 
 
@@ -55,6 +57,27 @@ def hold_(parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None
         held.append(parameters[name])
     torch._foreach_mul_(held, list(masks.values()))
     torch._foreach_add_(held, 0.0)  # -3 * 0 is -0.0; adding zero makes it +0.0, the same bytes
+
+
+@contextmanager
+def as_if_cut(parameters: Weights, masks: Masks) -> Iterator[None]:
+    """The parameters zero outside their masks; on exit what they were, bit for bit.
+
+    >>> w = torch.tensor([1.0, 2.0])
+    >>> with as_if_cut({"w": w}, {"w": torch.tensor([True, False])}):
+    ...     print(w)
+    tensor([1., 0.])
+    >>> w
+    tensor([1., 2.])
+    """
+    saved = {name: parameters[name].detach().clone() for name in masks}
+    try:
+        hold_(parameters, masks)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, value in saved.items():
+                parameters[name].copy_(value)
 
 
 class AfterStep(ABC):

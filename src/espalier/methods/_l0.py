@@ -149,7 +149,7 @@ class Gating(Handle):
         return not self._cut
 
     @torch.no_grad()
-    def _after_step_(self, loss: Tensor | float) -> None:
+    def _after_step_(self, loss: Tensor | float | None) -> None:
         """Clamp the gates, take a step of dual ascent."""
         if not self._cut:
             self.log_alpha.clamp_(-self.method.bound, self.method.bound)
@@ -159,7 +159,7 @@ class Gating(Handle):
                 if self.method.restarts:
                     self._duals.masked_fill_(excess <= 0, 0.0)
             if self._count % RECORD_EVERY == 0:
-                self.updates.append(self._record(float(loss)))
+                self.updates.append(self._record(None if loss is None else float(loss)))
 
     @torch.no_grad()
     def target(self) -> Cut:
@@ -193,7 +193,7 @@ class Gating(Handle):
             return super()._effective()
         return self._gated.gated(self._gate.test_time(self.log_alpha))
 
-    def _record(self, loss: float) -> Update:
+    def _record(self, loss: float | None) -> Update:
         """``violation``: what a cut would take of W ⊙ ẑ; slack: the worst budget's; rho: its λ."""
         w, z = self._effective(), self.target().values
         excess = self.shares() - self._units.limits

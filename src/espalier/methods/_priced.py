@@ -27,7 +27,7 @@ class Priced(Handle):
         self._loss, self._cut = MeanLoss(), False
 
     @torch.no_grad()
-    def _after_step_(self, loss: Tensor | float) -> None:
+    def _after_step_(self, loss: Tensor | float | None) -> None:
         """Record evidence when it is due. An override calls this last.
 
         Raises:

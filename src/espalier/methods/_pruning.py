@@ -1,7 +1,7 @@
 """The handle of constrained training: what a loop calls, and one update."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,15 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from espalier._ground.tree import onto
 from espalier._ground.types import Masks, Weights
-from espalier._ground.wrapping import unwrapped
+from espalier._ground.wrapping import unwrapped, unwrapped_optimizer
 from espalier.errors import AdviceWarning, RequestError, shown
 from espalier.methods._constrained import Constrained
 from espalier.methods._evidence import MeanLoss, evidence
 from espalier.methods._handle import Handle
 from espalier.methods._method import Cut
+from espalier.methods._repricing import check_priced, repriced
 from espalier.methods._states import check_tensors
 from espalier.sets import Constraint
+from espalier.sets._priced import priced, with_priced
 from espalier.solvers import Approach, Observed, Pulling, Solver, State
 from espalier.solvers._algebra import difference, penalty_terms
 from espalier.solvers._storage import Stored
@@ -52,7 +55,8 @@ class Pruning(Handle):
             are fractions of it; without it the plan's own budget holds from the first update and
             nothing settles.
         probe: f for surrogate condition (3), called at every update; e.g. the loss of one fixed batch.
-            Without it f is the mean training loss of the interval, which costs nothing.
+            Without it f is the mean training loss of the interval, which costs nothing; and where no step
+            was told its loss, the condition is not asked.
         held: Masks of zeros that are held from the beginning, besides the constraint's own.
         advise: Whether to warn (``AdviceWarning``) of settings that will probably disappoint.
         settings: Those of :class:`Constrained`, beside a solver: ``cadence=10, settle=None`` …
@@ -90,6 +94,7 @@ class Pruning(Handle):
         **settings: Any,
     ) -> None:
         model = unwrapped(model)  # as the plan was: its names are those of the model itself
+        optimizer = unwrapped_optimizer(optimizer)
         if isinstance(method, Solver):
             method = Constrained(solver=method, **settings)
         elif not isinstance(method, Constrained) or isinstance(method.solver, type):
@@ -109,6 +114,8 @@ class Pruning(Handle):
             )
         super().__init__(model, plan, optimizer)
         self.method, self.solver, self.steps, self._probe = method, method.solver, steps, probe
+        check_priced(plan, method.solver)
+        self._budget: Constraint = plan  # as its parts stand, where they move
         self._slack = self._slack_at(0)
         self._settled = False
         self._loss = MeanLoss()
@@ -145,17 +152,22 @@ class Pruning(Handle):
             RequestError: A constrained parameter has no gradient, or was replaced; the pull was added to these
                 gradients before, or to scaled ones.
         """
+        self._add_gradients_to_(self.constraint.names)
+
+    @torch.no_grad()
+    def _add_gradients_to_(self, names: Sequence[str]) -> None:
         self._refuse_inside("add_gradients_()")
-        parameters = self._parameters()
+        every = self._parameters()
         if self._settled:
             return
+        parameters = {name: every[name] for name in names}
         gradients = {name: _gradient(name, p) for name, p in parameters.items()}
         self._pull.adding(next(iter(gradients.values())))
         self._gauge.observe(gradients)
         if self.solver.sees_gradients and (self._count + 1) % self.method.cadence == 0:
             # The loop may zero them before the update of this step, and a pull would be added below.
             # What earlier stages hold at zero has no gradient to show: nothing may grow there.
-            self._gradients = {
+            self._gradients |= {
                 name: g.detach() * self._always[name]
                 if name in self._always
                 else g.detach().clone()
@@ -177,11 +189,13 @@ class Pruning(Handle):
         return pulls or self._gauge.sees_gradients or self.solver.sees_gradients
 
     @torch.no_grad()
-    def step(self, loss: Tensor | float) -> None:
+    def step(self, loss: Tensor | float | None = None) -> None:
         """Count one optimiser step; update the solver when the cadence says so; after ``optimizer.step``.
 
         Args:
-            loss: The training loss of this step, a scalar; it stays on its device until an update.
+            loss: The training loss of this step, a scalar; it stays on its device until an update. ``None``:
+                not known; where that is so for a whole interval, and there is no ``probe``, surrogate
+                condition (3) is not asked at its update, and the certificate says so.
 
         Raises:
             NonFiniteError: The loss of the interval is NaN or infinite.
@@ -189,7 +203,7 @@ class Pruning(Handle):
         """
         super().step(loss)
 
-    def _after_step_(self, loss: Tensor | float) -> None:
+    def _after_step_(self, loss: Tensor | float | None) -> None:
         self._loss.add(loss)
         if self._stored.offset and self.method.decoupled:
             self._pull_decoupled_()
@@ -229,9 +243,12 @@ class Pruning(Handle):
 
     def _update(self) -> None:
         slack = self._slack_at(self._count)
-        at = self._at(slack, moved=slack != self._slack)
-        self._slack = slack
         w, old, loss = self._weights(), self._stored.state(), self._f()
+        budget = self._budget
+        diagonal = self._gauge.diagonal(self._parameters())
+        self._budget = repriced(budget, w, old, diagonal, self.method.decoupled)
+        at = self._at(slack, moved=slack != self._slack or self._budget is not budget)
+        self._slack = slack
         if not all(bool(g.isfinite().all()) for g in self._gradients.values()):
             return  # a gradient scaler leaves out such a step, and its update goes with it
         progress = 0.0 if self.steps is None else self._count / self.steps
@@ -288,7 +305,7 @@ class Pruning(Handle):
     def _at(self, slack: float, moved: bool = False) -> _At:
         diagonal = self._gauge.diagonal(self._parameters())
         return _At(
-            constraint=self.constraint.opened(slack),
+            constraint=self._budget.opened(slack),
             diagonal=diagonal,
             metric=diagonal if self.method.decoupled else None,
             moved=moved,
@@ -297,8 +314,8 @@ class Pruning(Handle):
     def _slack_at(self, count: int) -> float:
         return self.method.slack(count, self.steps, self.constraint.density)
 
-    def _f(self) -> float:
-        """The interval's mean loss; or the probe's, which is only asked where the mean is finite."""
+    def _f(self) -> float | None:
+        """The interval's mean loss, if known; or the probe's, which is only asked where the mean is finite."""
         advice = "lower the learning rate or rho"
         mean = self._loss.take(self._count, advice)
         if self._probe is None:
@@ -328,6 +345,7 @@ class Pruning(Handle):
             "loss": self._loss.state_dict(),
             "stored": self._stored.state_dict(),
             "gradients": dict(self._gradients),
+            "parts": {} if (part := priced(self._budget)) is None else dict(part.parts),
             "gauge": self._gauge.state_dict(),
         }
 
@@ -337,6 +355,7 @@ class Pruning(Handle):
         Raises:
             RequestError: The state is another solver's, another model's, or none; nothing was changed.
         """
+        saved = onto(saved, next(self.model.parameters()).device)  # a trainer may read it anywhere
         super().load_state_dict(saved)
         self._slack = saved["slack"]
         self._settled = saved["settled"]
@@ -344,6 +363,9 @@ class Pruning(Handle):
         kind = State if self._settled else self.solver.state
         self._stored = Stored.from_state_dict(saved["stored"], kind)
         self._gradients = dict(saved["gradients"])
+        part = priced(self.constraint)
+        if part is not None:
+            self._budget = with_priced(self.constraint, replace(part, parts=dict(saved["parts"])))
         self._gauge.load_state_dict(saved["gauge"])
         if self._settled:
             self.close()
@@ -356,6 +378,11 @@ class Pruning(Handle):
                 "resume with the solver the run began with"
             )
         parameters = self._parameters()
+        part = priced(self.constraint)
+        if part is not None and saved["parts"].keys() != part.parts.keys():
+            raise RequestError(
+                "the state has other parts of the budget; give that of this very plan"
+            )
         MeanLoss().load_state_dict(saved["loss"])
         stored = saved["stored"]
         shapes = {n: torch.empty(z["shape"], device="meta") for n, z in stored["z"].items()}

@@ -155,7 +155,7 @@ class Averaging(Handle):
         return begin is not None and self._count >= begin * (self._epoch or 0)
 
     @torch.no_grad()
-    def _after_step_(self, loss: Tensor | float) -> None:
+    def _after_step_(self, loss: Tensor | float | None) -> None:
         """Open the next stage; record evidence when it is due.
 
         Raises:

@@ -123,7 +123,7 @@ class Lasso(Priced):
                 gradient.add_(each.subgradient(w))
 
     @torch.no_grad()
-    def _after_step_(self, loss: Tensor | float) -> None:
+    def _after_step_(self, loss: Tensor | float | None) -> None:
         """Shrink the groups if the steps are proximal; record evidence when it is due."""
         if self.method.proximal and not self._cut:
             self._shrink_()

@@ -120,7 +120,7 @@ class Switching(Handle):
     def _owes_pull(self) -> bool:
         return not self._cut
 
-    def _after_step_(self, loss: Tensor | float) -> None:
+    def _after_step_(self, loss: Tensor | float | None) -> None:
         """After the step of W: one of M, of the prices, of the evidence; M is fixed when it is time."""
         if not self._cut:
             self._loss.add(loss)

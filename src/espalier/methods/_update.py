@@ -28,7 +28,7 @@ class Update:
     slack: float
     rho: float
     s: float
-    loss: float
+    loss: float | None
     condition_3: bool | None
     condition_8: bool | None
     layers: Mapping[str, LayerUpdate]

@@ -85,6 +85,10 @@ def certify(course: Course, tolerance: float = 1e-2) -> Certificate:
             remedy = course.approach.remedy or ""
             outcome, why = Outcome.STALLED, f"{why} {remedy[:1].upper()}{remedy[1:]}."
     updates = course.updates
+    blind = sum(u.condition_8 is not None and u.condition_3 is None for u in updates)
+    if blind and outcome is not Outcome.NON_FINITE:
+        at = "any update" if blind == len(updates) else f"{blind} of {len(updates)} updates"
+        why = f"{why} Condition (3) was not asked at {at}: no loss was told, and there is no probe.".strip()
     layers = updates[-1].layers if updates else {}
     first = [u.condition_3 for u in updates]
     second = [u.condition_8 for u in updates]
@@ -103,7 +107,7 @@ def certify(course: Course, tolerance: float = 1e-2) -> Certificate:
 
 def _verdict(course: Course, tolerance: float) -> tuple[Outcome, str, str]:
     approach, ahead = course.approach, course.ahead.total
-    seen = [course.lost, ahead, *(u.loss + u.violation for u in course.updates)]
+    seen = [course.lost, ahead, *((u.loss or 0.0) + u.violation for u in course.updates)]
     if not (course.finite and all(math.isfinite(x) for x in seen)):
         return Outcome.NON_FINITE, _GONE, "Lower the learning rate or rho, or clip gradients."
     if course.forced or course.along or (course.done and approach.remedy is None):

@@ -60,25 +60,29 @@ class Tensors:
                 )
         return dict(self._made_for)
 
-    def check_optimizer(self, optimizer: Optimizer) -> None:
-        """Refuse an optimiser that does not move them.
+    def moved_by(self, *optimizers: Optimizer) -> dict[Optimizer, tuple[str, ...]]:
+        """Which of them each optimiser moves; together they must move all.
 
         Raises:
-            RequestError: With their names.
+            RequestError: With the names of those that none moves.
         """
-        groups = getattr(optimizer, "param_groups", None)
-        if groups is None:
-            raise RequestError(
-                f"optimizer={shown(optimizer)}; give the torch optimiser that moves the parameters, or None"
-            )
-        moved = {id(p) for group in groups for p in group["params"]}
-        missing = [name for name, p in self._made_for.items() if id(p) not in moved]
+        found: dict[Optimizer, tuple[str, ...]] = {}
+        for optimizer in optimizers:
+            groups = getattr(optimizer, "param_groups", None)
+            if groups is None:
+                raise RequestError(
+                    f"optimizer={shown(optimizer)}; give the torch optimiser that moves the parameters, or None"
+                )
+            moved = {id(p) for group in groups for p in group["params"]}
+            found[optimizer] = tuple(n for n, p in self._made_for.items() if id(p) in moved)
+        missing = [name for name in self._made_for if not any(name in ns for ns in found.values())]
         if missing:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise RequestError(
                 f"the optimizer does not hold {', '.join(missing[:3])}{more}, which the plan constrains; "
                 "give it the parameters of this very model, or exclude them from the plan"
             )
+        return found
 
     def _found(self, name: str) -> nn.Parameter | None:
         try:
@@ -106,6 +110,12 @@ class PullWatch:
         hooked = hasattr(optimizer, "_optimizer_step_post_hooks")
         # After a step and not before it: a closure of L-BFGS adds the pull inside of one.
         self._hook: Any = hooked and optimizer.register_step_post_hook(self._look)  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        """Stop looking."""
+        for hook in (self._hook, self._scale.hook):
+            if hook:
+                hook.remove()
 
     def _look(self, optimizer: Optimizer, *_: Any) -> None:
         grads = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
@@ -178,7 +188,7 @@ class _ScaleWatch:
 
     def __init__(self) -> None:
         self._done = False
-        self._hook: Any = None
+        self.hook: Any = None
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def added(self, gradient: Tensor, optimizer: Optimizer | None) -> None:
@@ -190,7 +200,7 @@ class _ScaleWatch:
         ):
             return
         assert optimizer is not None
-        self._hook = self._hook or optimizer.register_step_pre_hook(self._look)
+        self.hook = self.hook or optimizer.register_step_pre_hook(self._look)
         self._seen = gradient, _middle(gradient).clone()
 
     def _look(self, optimizer: Optimizer, *_: Any) -> None:
@@ -214,9 +224,9 @@ class _ScaleWatch:
 
     def rest(self) -> None:
         """Take the hook off where all is well; not from inside of it, where others are being called."""
-        if self._done and self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+        if self._done and self.hook is not None:
+            self.hook.remove()
+            self.hook = None
 
 
 def _middle(x: Tensor) -> Tensor:

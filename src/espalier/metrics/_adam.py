@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,18 +43,21 @@ class _AdamGauge(Gauge):
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer, self._stepped = optimizer, False
-        self._hook = optimizer.register_step_post_hook(self._see)
+        optimizer.register_step_post_hook(self._see)
 
     def _see(self, *_: object) -> None:
+        # The hook stays: taken off in here, or by a handle that settles in a hook of its own, it would be taken
+        # from under the optimiser, which is calling them.
+        if self._stepped:
+            return
         self._stepped = True
-        self._hook.remove()
-        if not any("exp_avg_sq" in state for state in self._optimizer.state.values()):
+        if not any(_moment(p, state) is not None for p, state in self._optimizer.state.items()):
             raise self._lacking()
 
     def _lacking(self) -> RequestError:
         return RequestError(
-            f"the metric AdamMoment needs an optimiser that keeps exp_avg_sq (Adam, AdamW …), got "
-            f"{type(self._optimizer).__name__}; choose Fisher() for it"
+            f"the metric AdamMoment needs an optimiser that keeps exp_avg_sq (Adam, AdamW …) as floats, one for "
+            f"each weight, got {type(self._optimizer).__name__}; choose Fisher() for it"
         )
 
     def diagonal(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor] | None:
@@ -62,10 +66,19 @@ class _AdamGauge(Gauge):
             state = self._optimizer.state.get(parameter, {})
             if not state and not self._stepped:
                 return None  # before the first step every direction is alike
-            if "exp_avg_sq" not in state:
+            moment = _moment(parameter, state)
+            if moment is None:
                 raise self._lacking()
-            moments[name] = state["exp_avg_sq"].float().sqrt() + 1e-8
+            moments[name] = moment.float().sqrt() + 1e-8
         return moments
 
     def close(self) -> None:
-        self._hook.remove()
+        self._stepped = True
+
+
+def _moment(parameter: Tensor, state: Mapping[str, Any]) -> Tensor | None:
+    """v̂ of a parameter; ``None`` where there is none, or it is factored (Adafactor) or coded in 8 bits."""
+    moment = state.get("exp_avg_sq")
+    if not isinstance(moment, Tensor) or not moment.is_floating_point():
+        return None
+    return moment if moment.shape == parameter.shape else None

@@ -12,6 +12,7 @@ from espalier.budgets._patterns import matching
 from espalier.errors import BudgetError
 from espalier.graph import ChannelGraph
 from espalier.measure import LayerCosts, layer_costs, model_bytes
+from espalier.planning._allotment import Allotter, allot_coupled
 from espalier.planning._beside import at_hand, beside
 from espalier.planning._cost import Limit
 from espalier.planning._couple import Coupling, couple
@@ -183,6 +184,8 @@ def attempt(
                 )
             price = request.allocation.price(of, asked.example)
             widths = by_rank(moved, allowed, request.allocation.scores(of), price, held)
+        elif isinstance(request.allocation, Allotter):
+            widths = list(request.allocation.allot(allot_coupled(of, moved, allowed)))
         else:
             widths, columns = evenly(moved, allowed, held)
         coupled = replace(coupled, keep=tuple(widths), columns=of.columns_left(widths, columns))

@@ -14,6 +14,7 @@ from espalier.budgets._global_magnitude import units_kept
 from espalier.budgets._patterns import matching
 from espalier.errors import BudgetError, NonFiniteError, RequestError, shown
 from espalier.measure import LayerCosts, layer_costs
+from espalier.planning._allotment import Allotter, allot_layers
 from espalier.planning._channels import ChannelPlans
 from espalier.planning._couple import check_coupled, is_structured
 from espalier.planning._entry import Entry, with_macs
@@ -143,7 +144,11 @@ def plan(
         raise BudgetError(
             f"allocation={shown(allocation)}; give a rule of espalier.budgets, such as budgets.erk"
         )
-    if figure is not None:
+    allotted: dict[str, Keep] | Shared
+    if isinstance(allocation, Allotter) and keep is None:
+        of = allot_layers(layers, figure, macs, costs, model)
+        allotted = dict(zip(of.names, allocation.allot(of), strict=True))
+    elif figure is not None:
         allotted = allocation(layers, figure)
     elif keep is not None:
         allotted = budgets.explicit(layers, _of_selected(keep, layers, chosen))
@@ -233,11 +238,16 @@ def _for_macs(
     fixed = costs.total - sum(layer.macs or 0 for layer in layers.values())
     if allocation is budgets.shared:
         return budgets.shared_macs(layers, limit, fixed=fixed)
+    if isinstance(allocation, budgets.Shadow):
+        start = budgets.for_macs(layers, limit, fixed=fixed, rule=allocation.start)
+        return allocation.over(budgets.shared_macs(layers, limit, fixed=fixed), layers, start)
 
     def rule(layers: Mapping[str, budgets.Layer], density: float) -> dict[str, Keep]:
         allotted = allocation(layers, density)
         if isinstance(allotted, Shared):
-            raise BudgetError("of shared budgets only budgets.shared can meet macs=")
+            raise BudgetError(
+                "of shared budgets only budgets.shared and budgets.Shadow can meet macs="
+            )
         return allotted
 
     return budgets.for_macs(layers, limit, fixed=fixed, rule=rule)

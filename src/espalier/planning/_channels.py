@@ -12,6 +12,7 @@ from espalier.compaction import Rehearsal, rehearse
 from espalier.errors import BudgetError, RequestError, RunError
 from espalier.graph import ChannelGraph, channel_graph
 from espalier.measure import LayerCosts
+from espalier.planning._allotment import Allotter
 from espalier.planning._attempt import Asked, Attempt, attempt, coupled_in
 from espalier.planning._couple import is_structured
 from espalier.planning._plan import Plan
@@ -131,11 +132,11 @@ def _allotted(request: Request, others: bool) -> Request:
     rule = request.allocation
     if rule is budgets.global_magnitude:
         return replace(request, allocation=Ranking())
-    if rule is budgets.uniform or isinstance(rule, Ranking) or others:
+    if rule is budgets.uniform or isinstance(rule, Ranking | Allotter) or others:
         return request
     raise BudgetError(
         "coupled channels are allotted by keep=, by one fraction of every group, or by a ranking of all "
-        "(budgets.global_magnitude, or planning.Ranking); leave allocation= out, or example_input= to "
+        "(budgets.global_magnitude, planning.Ranking), or by a search; leave allocation= out, or example_input= to "
         "prune every tensor by itself"
     )
 

@@ -25,6 +25,13 @@ def count(value: object, where: str) -> int:
     return value
 
 
+def number(value: object, where: str) -> float:
+    """A number, 0 or more, that is finite."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < _LIMIT:
+        raise CheckpointError(f"{where} is {shown(value)}; it must be a number, 0 or more")
+    return float(value)
+
+
 def a_list(value: object, where: str) -> list[Any]:
     """A list."""
     if not isinstance(value, list):

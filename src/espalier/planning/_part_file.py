@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, get_args
 
 from espalier.errors import CheckpointError, shown
-from espalier.planning._checked import a_list, count, counts, known, mapping, required
+from espalier.planning._checked import a_list, count, counts, known, mapping, number, required
 from espalier.planning._ledger import Delivered
-from espalier.sets import Along, Coupled, Shared, parse
+from espalier.sets import Along, Coupled, Priced, Shared, parse
 from espalier.sets._along import STAYS
 from espalier.sets._naming import named
+from espalier.sets._priced import By
 
 _COUPLED = ("groups", "members", "implied", "columns")
-_SHARED = ("set", "costs", "limit", "minimum")
+_SHARED = ("set", "costs", "limit", "minimum", "prices")
+_PRICES = ("parts", "rate", "by")
 _ROOM = 1 << 22
 """Indices that the runs of a plan may stand for, and units that they may belong to: some hundred megabytes."""
 
@@ -61,12 +63,15 @@ def read_delivered(row: object) -> Delivered | None:
 
 
 def _shared_dict(shared: Shared) -> dict[str, Any]:
-    return {
+    data: dict[str, Any] = {
         "set": shared.set.spec(),
         "costs": dict(shared.costs),
         "limit": shared.limit,
         "minimum": shared.minimum,
     }
+    if isinstance(shared, Priced):
+        data["prices"] = {"parts": dict(shared.parts), "rate": shared.rate, "by": shared.by}
+    return data
 
 
 def read_shared(row: object) -> Shared:
@@ -76,12 +81,27 @@ def read_shared(row: object) -> Shared:
     costs = mapping(required(row, "costs", "shared"), "shared: costs")
     with named("shared"):
         which: Any = parse(required(row, "set", "shared"))  # Shared refuses what cannot compete
-        return Shared(
+        one = Shared(
             which,
             {str(name): count(cost, f"costs: {name}") for name, cost in costs.items()},
             count(required(row, "limit", "shared"), "limit"),
             count(row.get("minimum", 1), "minimum"),
         )
+        return one if row.get("prices") is None else _read_prices(row["prices"], one)
+
+
+def _read_prices(row: object, shared: Shared) -> Priced:
+    row = mapping(row, "prices")
+    known(row, _PRICES, "prices")
+    parts = mapping(required(row, "parts", "prices"), "prices: parts")
+    by = required(row, "by", "prices")
+    if by not in get_args(By):
+        raise CheckpointError(f"prices: by is {shown(by)}; it must be one of {get_args(By)}")
+    return Priced(
+        shared.set, shared.costs, shared.limit, shared.minimum,
+        {str(name): number(part, f"parts: {name}") for name, part in parts.items()},
+        number(required(row, "rate", "prices"), "prices: rate"), by,
+    )  # fmt: skip
 
 
 def _coupled_dict(coupled: Coupled) -> dict[str, Any]:

@@ -1,25 +1,25 @@
 """From a recipe to the objects it names: model, task, plan, solver, optimiser, schedule."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from espalier import budgets, data, models, tasks
-from espalier.errors import RecipeError
+from espalier import data, models, tasks
+from espalier.errors import RecipeError, RequestError
 from espalier.methods import Constrained, GradualFreezing, Method
 from espalier.metrics import diagonal
 from espalier.models import import_object
 from espalier.planning import Per, Plan, Ranking, plan
 from espalier.recipe._latency import plan_latency
-from espalier.recipe._methods import make_method
+from espalier.recipe._methods import RULES, make_method
 from espalier.recipe._own_task import make_own_task
+from espalier.recipe._part import Named
 from espalier.recipe._recipe import Recipe, expanded
 from espalier.recipe._sections import (
     DataSection,
@@ -40,20 +40,12 @@ from espalier.runs import (
     Stage,
     Start,
     standard_stages,
+    worth_of,
 )
+from espalier.search import Keeps, Trial, Trying
 from espalier.solvers import Constant
 from espalier.tasks._classification import Classification
 from espalier.training import Training
-
-ALLOCATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
-    {
-        "uniform": budgets.uniform,
-        "erk": budgets.erk,
-        "global": budgets.global_magnitude,
-        "shared": budgets.shared,
-    }
-)
-"""Budget rules by the name a recipe gives them."""
 
 
 def make_device(name: str) -> torch.device:
@@ -86,10 +78,25 @@ def make_task(recipe: Recipe) -> tasks.Task:
         RequestError: A name or option that does not exist, or a function that makes no task.
         DataError: A file is missing or corrupt.
     """
-    if recipe.task is not None:
-        return make_own_task(recipe.task, recipe.training, make_device(recipe.training.device))
-    section, training = recipe.data, recipe.training
+    section = recipe.data or recipe.task
     assert section is not None  # a recipe has exactly one of the two
+    if recipe.task is not None:
+        device = make_device(recipe.training.device)
+        task = make_own_task(recipe.task, recipe.training, device)
+    else:
+        task = _classification(recipe)
+    if section.validation is None:
+        return task
+    if not isinstance(task, tasks.Validating):
+        raise RequestError(
+            f"task.validation: {type(task).__name__} has no validating(part) -> Task; write it, or leave validation out"
+        )
+    return task.validating(section.validation)
+
+
+def _classification(recipe: Recipe) -> Classification:
+    section, training = recipe.data, recipe.training
+    assert section is not None
     path = None if section.path is None else expanded(section.path)
     split = data.load(section.name, path, normalise=section.normalise, **section.options)
     return Classification(
@@ -139,8 +146,22 @@ def make_model(recipe: Recipe, given: Mapping[str, Any]) -> nn.Module:
     return model.to(make_device(recipe.training.device))
 
 
-def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
+def make_plan(
+    recipe: Recipe,
+    model: nn.Module,
+    task: tasks.Task,
+    known: Sequence[Trial[Keeps]] = (),
+    note: Callable[[list[Trial[Keeps]]], object] | None = None,
+) -> Plan:
     """What each parameter may keep, for the weights as they are.
+
+    Args:
+        recipe: What was asked.
+        model: As it is now.
+        task: What it learns.
+        known: Trials of a budget that is searched for, from before an interruption.
+        note: Called with all trials after each. ``None``: nothing is searched; the budget is then shared
+            evenly, to show and rehearse what is asked.
 
     Raises:
         BudgetError: It cannot be met.
@@ -165,13 +186,13 @@ def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
     try:
         if section.latency is not None:
             threads = recipe.training.threads or 1
-            allocation = _allocation(section, model, task)
             return plan_latency(
-                section.latency, model, task.example_input, threads, allocation, **wanted
-            )
+                section.latency, model, task.example_input, threads=threads,
+                allocation=_allocation(recipe, model, task, known, note), **wanted,
+            )  # fmt: skip
         return plan(
             model,
-            allocation=_allocation(section, model, task),
+            allocation=_allocation(recipe, model, task, known, note),
             example_input=task.example_input,
             bits=section.bits,
             **wanted,
@@ -181,10 +202,23 @@ def make_plan(recipe: Recipe, model: nn.Module, task: tasks.Task) -> Plan:
         model.train(was_training)
 
 
-def _allocation(section: PlanSection, model: nn.Module, task: tasks.Task) -> Any:
+def _allocation(
+    recipe: Recipe,
+    model: nn.Module,
+    task: tasks.Task,
+    known: Sequence[Trial[Keeps]],
+    note: Callable[[list[Trial[Keeps]]], object] | None,
+) -> Any:
+    section = recipe.plan
+    if isinstance(section.allocation, Named):
+        if section.searches and note is None:
+            return RULES["uniform"]
+        return section.allocation.build().rule(
+            Trying(worth=worth_of(model, task), seed=recipe.training.seed, known=known, note=note)
+        )
     ranking = section.ranking
     if ranking is None:
-        return ALLOCATIONS[section.allocation]
+        return RULES[section.allocation]
     metric = None
     if ranking.metric is not None:
         batches = islice(task.batches(0), ranking.batches)

@@ -58,8 +58,12 @@ class Sections(Mapping[str, type[Named]]):
     def __len__(self) -> int:
         return len(self._members)
 
-    def of(self, name: str) -> type[Named]:
+    def of(self, name: str, words: tuple[str, ...] = ()) -> type[Named]:
         """The section of a member's name, or of ``package.module:Name``, whose module is imported.
+
+        Args:
+            name: Of a member, or of a class.
+            words: What else might have been meant, for the message.
 
         Raises:
             UnknownNameError: There is nothing of that name.
@@ -68,7 +72,7 @@ class Sections(Mapping[str, type[Named]]):
         if name in self._members:
             return self._members[name]
         if not is_reference(name):
-            raise UnknownNameError(f"no {self.word} {name!r}; {nearest(name, self._members)}")
+            raise UnknownNameError(f"no {self.word} {name!r}; {nearest(name, {*words, *self})}")
         target = resolve(name, *self._bases)
         if name not in self._others or self._others[name].target is not target:
             self._others[name] = self._derive(name, target)
@@ -80,10 +84,14 @@ class Choice:
 
     It may be written ``filters``, ``{method: filters}`` or ``{filters: {}}``, settings beside the name in
     the second form and below it in the third.
+
+    Args:
+        sections: Those that may be named.
+        words: Names besides that have no settings and stay as they are.
     """
 
-    def __init__(self, sections: Sections) -> None:
-        self.sections = sections
+    def __init__(self, sections: Sections, words: tuple[str, ...] = ()) -> None:
+        self.sections, self.words = sections, words
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -95,16 +103,18 @@ class Choice:
                 union,
                 WrapValidator(self._validated),
                 PlainSerializer(_dumped),
-                _Names(self.sections),
+                _Names(self.sections, self.words),
             ]
         )
 
     def _validated(self, value: Any, inner: Callable[[Any], Any]) -> Any:
         if isinstance(value, Named):
             return inner(value) if type(value) in self.sections.values() else value
+        if isinstance(value, str) and value in self.words:
+            return value
         value = self._spelt_out(value)
         try:
-            section = self.sections.of(str(value["method"]))
+            section = self.sections.of(str(value["method"]), self.words)
         except RequestError as error:
             raise PydanticCustomError("unknown_name", "{said}", {"said": str(error)}) from error
         if value["method"] in self.sections:
@@ -132,14 +142,17 @@ class Choice:
             raise PydanticCustomError(
                 "no_name",
                 "needs a {word}; {names}",
-                {"word": self.sections.word, "names": nearest("", self.sections)},
+                {
+                    "word": self.sections.word,
+                    "names": nearest("", [*self.words, *self.sections]),
+                },
             )
         return value
 
 
 def _dumped(section: Any, info: SerializationInfo) -> Any:
     """By the section's own class: one of a user's is none of the classes known beforehand."""
-    return section.model_dump(mode=info.mode)
+    return section if isinstance(section, str) else section.model_dump(mode=info.mode)
 
 
 def _below(name: str, error: ValidationError) -> ValidationError:
@@ -161,8 +174,8 @@ class _Names:
     Of ``package.module:Name`` the schema does not know the settings, so it leaves them open.
     """
 
-    def __init__(self, sections: Sections) -> None:
-        self.sections = sections
+    def __init__(self, sections: Sections, words: tuple[str, ...]) -> None:
+        self.sections, self.words = sections, words
 
     def __get_pydantic_json_schema__(
         self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -177,5 +190,11 @@ class _Names:
                  "additionalProperties": False}  # fmt: skip
         beside = {"type": "object", "properties": {"method": other}, "required": ["method"]}
         return {
-            "anyOf": [{"type": "string", "enum": list(self.sections)}, other, whole, keyed, beside]
+            "anyOf": [
+                {"type": "string", "enum": [*self.words, *self.sections]},
+                other,
+                whole,
+                keyed,
+                beside,
+            ]
         }

@@ -7,12 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from espalier import budgets
 from espalier._ground.example import Example
-from espalier.errors import RecipeError
 from espalier.export import in_onnx_runtime, in_openvino
 from espalier.measure._runtimes import Prepare, compiled, eager
-from espalier.planning import Plan, Ranking
+from espalier.planning import Plan
 from espalier.recipe._sections import LatencySection
 from espalier.search import plan_for_latency
 
@@ -29,12 +27,7 @@ RUNTIMES: Mapping[str, Callable[[Example], Runtime]] = MappingProxyType(
 
 
 def plan_latency(
-    section: LatencySection,
-    model: nn.Module,
-    example: Example,
-    threads: int,
-    allocation: Any,
-    **wanted: Any,
+    section: LatencySection, model: nn.Module, example: Example, **wanted: Any
 ) -> Plan:
     """The plan of :func:`espalier.plan_for_latency` with the settings of a recipe.
 
@@ -42,21 +35,13 @@ def plan_latency(
         section: What is asked.
         model: In evaluation mode.
         example: One batch.
-        threads: That a call may use.
-        allocation: A budget rule: uniform, or a ranking of all groups.
-        **wanted: The set and what else a plan is told.
+        **wanted: The set, threads, and what else it is told.
 
     Raises:
-        RecipeError: A budget rule that does not choose widths.
-        BudgetError: It is not met.
+        BudgetError: It is not met, or a budget rule that does not choose widths.
     """
-    if allocation is budgets.global_magnitude:
-        allocation = Ranking()
-    if allocation is not budgets.uniform and not isinstance(allocation, Ranking):
-        raise RecipeError("plan.latency chooses widths: allocation is uniform or global")
+    runtime = RUNTIMES[section.runtime](example)
     found = plan_for_latency(
-        model, example, section.of_dense, batch=section.batch, threads=threads,
-        runtime=RUNTIMES[section.runtime](example),
-        allocation=allocation if isinstance(allocation, Ranking) else None, **wanted,
-    )  # fmt: skip
+        model, example, section.of_dense, batch=section.batch, runtime=runtime, **wanted
+    )
     return found.plan

@@ -1,13 +1,15 @@
 """Everything a recipe names by a ``method``: solvers, metrics, schedules, sets, optimisers."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Any, cast
 
 from pydantic import AliasChoices, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from espalier import budgets
 from espalier.methods import (
     OWN,
     Constrained,
@@ -23,6 +25,7 @@ from espalier.recipe._derive import derived, fields_of
 from espalier.recipe._optimising import LearningRate, Optimiser
 from espalier.recipe._part import Named
 from espalier.runs import Procedure
+from espalier.search import Allocating
 from espalier.sets import Set
 from espalier.solvers import RhoSchedule, Schedule, Solver
 
@@ -133,6 +136,20 @@ _ELSEWHERE = (Constrained, GradualFreezing, HoldFromStart, KeepZeros)
 SOLVERS = Sections("method", Solver, Method, Procedure, derive=_method, without=_ELSEWHERE)
 """Every solver, every method that is more than a solver, and every procedure of several stages."""
 
+RULES: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "uniform": budgets.uniform,
+        "erk": budgets.erk,
+        "global": budgets.global_magnitude,
+        "shared": budgets.shared,
+    }
+)
+"""Budget rules without settings, by the name a recipe gives them."""
+
+ALLOCATIONS = _family("allocation", Allocating)
+"""Budgets that are searched for, or that move."""
+
+AllocationChoice = Annotated[str | Named, Choice(ALLOCATIONS, tuple(RULES))]
 SolverChoice = Annotated[Named, Choice(SOLVERS)]
 SetChoice = Annotated[Named, Choice(SETS)]
 MetricChoice = Annotated[Named, Choice(METRICS)]

@@ -10,7 +10,7 @@ from espalier._ground.importing import call
 from espalier.errors import RequestError
 from espalier.models import import_object
 from espalier.recipe._part import Section
-from espalier.recipe._sections import TrainingSection
+from espalier.recipe._sections import Part, TrainingSection
 from espalier.tasks import Task
 
 
@@ -22,6 +22,9 @@ class TaskSection(Section):
     `seed`, `batch_size` and `device` if it has arguments of these names."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Handed to the function, such as `length: 128`."""
+    validation: Part | None = None
+    """Judge the run on so many training samples, held out, in place of the test data: a fraction or a count; for
+    tasks that can (`validating`)."""
 
 
 def make_own_task(section: TaskSection, training: TrainingSection, device: torch.device) -> Task:

@@ -23,7 +23,15 @@ from espalier.recipe._building import (
     use_threads,
 )
 from espalier.recipe._recipe import Recipe, validate
-from espalier.runs import Planned, RunOptions, RunResult, check_stages, read_run, run_stages
+from espalier.runs import (
+    Planned,
+    RunOptions,
+    RunResult,
+    Searched,
+    check_stages,
+    read_run,
+    run_stages,
+)
 from espalier.tasks import Task
 from espalier.training import build_optimizer
 
@@ -74,9 +82,15 @@ class Job:
 
     @property
     def planned(self) -> Planned:
-        """The plan as the run takes it: without pretraining that of now, else made for the weights it leaves."""
+        """The plan as the run takes it: made for the weights it leaves after pretraining, or searched for."""
         recipe, task = self.recipe, self.task
         settings = recipe.settings()["plan"]
+        if recipe.plan.searches:
+            return Searched(
+                lambda model, known, note: make_plan(recipe, model, task, known, note),
+                first=self.plan,
+                settings=settings,
+            )
         if recipe.pretrain is None:
             return Planned(self.plan, settings=settings)
         return Planned(

@@ -12,13 +12,15 @@ from espalier.recipe._methods import (
     SCHEDULES,
     SETS,
     SOLVERS,
+    AllocationChoice,
     MetricChoice,
     OptimiserChoice,
     ScheduleChoice,
     SetChoice,
     SolverChoice,
 )
-from espalier.recipe._part import Section
+from espalier.recipe._part import Named, Section
+from espalier.search import Searching
 
 Epochs = Annotated[int, Ge(0)]
 Fraction = Annotated[float, Gt(0), Le(1)]
@@ -71,6 +73,29 @@ KeepValue = Annotated[
 ]
 
 
+def _part(value: Any) -> Any:
+    if (type(value) is int and value >= 1) or (isinstance(value, float) and 0 < value < 1):
+        return value
+    raise PydanticCustomError(
+        "part", "{value}: give a count of samples (an integer), or a fraction in (0, 1)", {"value": shown(value)}
+    )  # fmt: skip
+
+
+Part = Annotated[
+    Any,
+    BeforeValidator(_part),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+            ]
+        }
+    ),
+]
+"""Of the training samples: a count, or a fraction."""
+
+
 class ModelSection(Section):
     """The network: one of `espalier models`, or your own function that returns a torch module."""
 
@@ -103,6 +128,9 @@ class DataSection(Section):
     """Learn from this many images only, the same of each class."""
     limit_test: Count | None = None
     """Evaluate on this many images only, the same of each class."""
+    validation: Part | None = None
+    """Judge the run on so many training images, held out, in place of the test images: a fraction or a count. For
+    every choice; the figure to report comes from a run without it."""
 
 
 OfDense = Annotated[float, Gt(0), Lt(1)]
@@ -167,8 +195,8 @@ class PlanSection(Section):
     glob; what matches none is not pruned. Filters and channels are coupled, the others pruned alone."""
     bits: Bits | dict[str, Bits] | None = None
     """What stays goes on 2^bits levels while it is pruned: for all planned weights, or by name or glob."""
-    allocation: Literal["uniform", "erk", "global", "shared"] = "uniform"
-    """How one figure is shared out among the tensors; coupled filters and channels take uniform or global."""
+    allocation: AllocationChoice = "uniform"
+    """How one figure is shared out among the tensors; coupled filters and channels take uniform, global or a search."""
     ranking: RankingSection | None = None
     """What `allocation: global` ranks coupled units by."""
     include: list[str] | None = None
@@ -179,6 +207,16 @@ class PlanSection(Section):
     """Widths stay divisible by it; for filters, channels, and filters and columns."""
     minimum: Count = 1
     """Filters that stay at least of every group of tied ones; for the same sets."""
+
+    @property
+    def searches(self) -> bool:
+        """Whether the budget is looked for while the run begins, by trying."""
+        return isinstance(self.allocation, Named) and issubclass(self.allocation.target, Searching)
+
+    @property
+    def looks_at_weights(self) -> bool:
+        """Whether other weights would share it out otherwise."""
+        return self.allocation not in ("uniform", "erk")
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -230,7 +268,7 @@ class QuantiseSection(Phase):
     bits: Bits | dict[str, Bits] | None = None
     """log₂ of the number of levels: for all weights of convolutions and linear layers, or by parameter name or glob."""
     search: SearchBitsSection | None = None
-    """Find the bits of each layer instead; the accuracy it looks at is that of `data`'s test images."""
+    """Find the bits of each layer instead; by the figure that the run is judged by: see `data.validation`."""
     solver: SolverChoice = Field(
         default_factory=lambda: SOLVERS["slr"].model_validate({"rho": 0.01, "step": 1e-3})
     )

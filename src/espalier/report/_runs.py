@@ -119,6 +119,13 @@ class Run:
         value = (self.result or {}).get(stage)
         return value if isinstance(value, Mapping) else {}
 
+    @property
+    def split(self) -> str:
+        """Of which data the figures are: ``"test"``, or ``"validation"``."""
+        section = self.recipe.get("data") or self.recipe.get("task")
+        asked = isinstance(section, Mapping) and section.get("validation") is not None
+        return str((self.result or {}).get("split") or ("validation" if asked else "test"))
+
     def final(self, stage: str) -> float | None:
         """The goal's figure at a stage, such as ``"dense"`` or ``"hard_pruned"``.
 

@@ -166,12 +166,12 @@ def _remarks(run: Run, said: Json) -> list[str]:
         test = [numbers.figure(_part(pure, "test").get(key), goal) for key in ("before", "after")]
         told.append(
             "The masked model was purified first, which changes it: "
-            f"{goal.name} on the test set {test[0]} before, {test[1]} after."
+            f"{goal.name} on the {run.split} set {test[0]} before, {test[1]} after."
         )
     own = finite(_part(said, "metrics").get(goal.name))
     if own is not None:
         shown = numbers.figure(own, goal)
-        told.append(f"The compact model's {goal.name} on the test set: {shown}.")
+        told.append(f"The compact model's {goal.name} on the {run.split} set: {shown}.")
     constant = finite(said.get("constant"))
     if constant:
         told.append(

@@ -84,9 +84,27 @@ def level_field(comparison: Comparison, keys: Sequence[Key]) -> Table:
     if goal.name != "accuracy":
         caption += f" The figure is {goal.name}"
         caption += "." if goal.higher_is_better else "; lower is better."
+    caption += _split_said(comparison)
     if any(m and m.half_width is not None for _, _, means in stages for m in means):
         caption = "Mean ± half-width of the Student-t 95\u202f% interval over n seeds. " + caption
     return Table(heads=heads, words=(0, len(heads) - 1), rows=rows, caption=caption)
+
+
+def _split_said(comparison: Comparison) -> str:
+    """On which data the figures are, where it is not test data throughout."""
+    held = [
+        group.label
+        for group in comparison.groups
+        if any(run.split == "validation" for run in group.runs)
+    ]
+    if not held:
+        return ""
+    whose = (
+        "All figures"
+        if len(held) == len(comparison.groups)
+        else f"The figures of {', '.join(held)}"
+    )
+    return f" {whose} are on held-out training data (validation), not on test data."
 
 
 def _figure(

@@ -187,6 +187,7 @@ _FACTS = (
     ("method", lambda run: run.method),
     ("model", lambda run: run.model),
     ("data", lambda run: run.data),
+    ("figures on", lambda run: f"the {run.split} set"),
     ("budget", _budget),
     ("training", _training),
     ("seed", lambda run: "" if run.seed is None else str(run.seed)),

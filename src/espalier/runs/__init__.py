@@ -8,6 +8,7 @@ from espalier.runs._quality import QualityThreshold, Scanned
 from espalier.runs._record import RunRecord, read_run
 from espalier.runs._result import Result, StageResult, read_result
 from espalier.runs._running import RunResult, run_stages
+from espalier.runs._searching import Searched, worth_of
 from espalier.runs._stage import Aim, Continue, Load, Redraw, Rewind, Stage, Start, check_stages
 from espalier.runs._standard import Freeze, LotteryTicket, Procedure, Quantise, standard_stages
 
@@ -32,6 +33,7 @@ __all__ = [
     "RunResult",
     "Scanned",
     "SearchBits",
+    "Searched",
     "Stage",
     "StageResult",
     "Start",
@@ -40,6 +42,7 @@ __all__ = [
     "read_run",
     "run_stages",
     "standard_stages",
+    "worth_of",
 ]
 
 discover(__name__, globals())

@@ -35,7 +35,7 @@ class Planned:
             says it, and of a function its name.
     """
 
-    plan: Plan | Callable[[nn.Module], Plan]
+    plan: Plan | Callable[..., Plan]
     first: Plan | None = None
     settings: Mapping[str, Any] | None = None
 

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from espalier._ground.safetensors import read_tensors
 from espalier._ground.types import Masks, Weights
 from espalier.methods import HoldFromStart
+from espalier.methods._holding import as_if_cut
 from espalier.planning import Plan
 from espalier.runs._aims import Planned, read_decided
 from espalier.runs._folder import RunFolder
 from espalier.runs._stage import Stage
 from espalier.runs._standard import Procedure
+from espalier.search import Stepwise, bisection, searched
 from espalier.sets import Shared, Unstructured, Within
 from espalier.tasks import Task
 
@@ -162,14 +164,16 @@ def scan(
     """
     whole, found = figure(), {}
     for name, x in w.items():
-        kept = x.clone()
-        low, high = 0.0, float(x.abs().max()) / sigma[name]
-        for _ in range(HALVINGS):
-            q = 0.5 * (low + high)
-            x.copy_(kept.where(kept.abs() >= q * sigma[name], 0))
-            low, high = (q, high) if whole - figure() <= drop else (low, q)
-        x.copy_(kept)
-        found[name] = low or 2.0**-HALVINGS  # a layer that bears nothing still has a scale
+        unit = float(x.abs().max()) / 2**HALVINGS
+
+        def spare(level: int, name: str = name, x: Tensor = x, unit: float = unit) -> float:
+            with as_if_cut(w, {name: x.abs() >= level * unit}):
+                return drop - (whole - figure())
+
+        search = Stepwise(bisection(0, 2**HALVINGS, until=1))
+        searched(search, spare)
+        # A layer that bears nothing still has a scale.
+        found[name] = (search.answer or 0) * unit / sigma[name] or 2.0**-HALVINGS
     return found
 
 

@@ -87,6 +87,8 @@ class Result(Closed):
     method: str | None = None
     """The title of the method that pruned; null in runs of version 0.1."""
     goal: Judged = Field(default_factory=Judged)
+    split: Literal["test", "validation"] = "test"
+    """Of which data all figures are: test data, or training data that were held out for choices."""
     dense: Figures | None
     """At the start of pruning."""
     hard_pruned: Figures | None

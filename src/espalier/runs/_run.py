@@ -218,7 +218,7 @@ class Run:
         check_weights(self.model, self.state.held, plan, str(self.run.path))
 
     def result(self, failure: str | None = None) -> Result:
-        return result_of(self.state, self.model, self.task.goal, self._counted(), failure)
+        return result_of(self.state, self.model, self.task, self._counted(), failure)
 
     def _counted(self) -> Constraint | None:
         """What was pruned: the plan, whatever levels came after it."""

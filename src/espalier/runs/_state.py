@@ -16,7 +16,7 @@ from espalier.runs._folder import RunFolder
 from espalier.runs._result import Result, validated
 from espalier.runs._stage import Stage
 from espalier.sets import Constraint
-from espalier.tasks import Goal
+from espalier.tasks import Task, judged_on
 from espalier.training import FitResult
 
 Metrics = Mapping[str, float]
@@ -174,7 +174,7 @@ def check_weights(model: nn.Module, held: Masks, plan: Constraint | None, where:
 def result_of(
     state: RunState,
     model: nn.Module,
-    goal: Goal,
+    task: Task,
     constraint: Constraint | None,
     failure: str | None = None,
 ) -> Result:
@@ -196,7 +196,8 @@ def result_of(
         "outcome": "non_finite" if failure else certificate.get("outcome", verdict),
         "sentence": failure or certificate.get("sentence", sentence),
         "method": state.method,
-        "goal": asdict(goal),
+        "goal": asdict(task.goal),
+        "split": judged_on(task),
         **figures,
         **state.figures,
         "quantisation": state.quantisation,

@@ -1,11 +1,12 @@
 """How few bits each layer can do with, under a guard on the accuracy."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from espalier._ground.searching import Stepwise, searched
 from espalier.errors import RequestError
 from espalier.measure import LayerKind, layer_kinds
 
@@ -104,21 +105,36 @@ def search_bits(
         )
     tried: list[BitTrial] = []
 
-    def attempt(bits: Mapping[str, int]) -> BitTrial:
+    def score(bits: Mapping[str, int]) -> float:
         metric = evaluate(bits)
         tried.append(BitTrial(bits=bits, metric=metric, accepted=metric >= reference - guard))
-        return tried[-1]
+        return metric - (reference - guard)
 
-    best = attempt(dict.fromkeys(names, high))
-    for name in names:
-        for count in range(low, best.bits[name]):
-            trial = attempt({**best.bits, name: count})
-            if trial.accepted:
-                best = trial
-                break
+    searched(Stepwise(fewest_bits(names, low, high)), score)
+    best = ([tried[0]] + [trial for trial in tried if trial.accepted])[-1]
     return BitSearch(
         bits=best.bits, metric=best.metric, reference=reference, guard=guard, tried=tuple(tried)
     )
+
+
+def fewest_bits(
+    names: Sequence[str], low: int, high: int
+) -> Generator[dict[str, int], float, dict[str, int]]:
+    """The assignments that :func:`search_bits` tries; a score of 0 or more is within the guard.
+
+    >>> search = Stepwise(fewest_bits(["fc", "conv"], low=1, high=3))
+    >>> [tuple(t.candidate.values()) for t in searched(search, lambda bits: bits["conv"] - 3)]
+    [(3, 3), (1, 3), (1, 1), (1, 2)]
+    """
+    best = dict.fromkeys(names, high)
+    yield best
+    for name in names:
+        for count in range(low, best[name]):
+            tried = {**best, name: count}
+            if (yield tried) >= 0:
+                best = tried
+                break
+    return best
 
 
 def fc_first(model: nn.Module, names: Sequence[str]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Widths that meet a latency: found by measuring compact models, since arithmetic does not say."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from torch import nn
 
 from espalier import budgets
 from espalier._ground.example import Example
+from espalier._ground.searching import Stepwise, bisection, searched
 from espalier.compaction import compact
 from espalier.errors import BudgetError
 from espalier.measure._latency import Spread, latency
 from espalier.measure._runtimes import Prepare, eager
 from espalier.methods._holding import hold_
-from espalier.planning import Plan, Ranking
-from espalier.planning._request import Request
+from espalier.planning import Plan
+from espalier.planning._request import Allocation, Request
 from espalier.planning._several import channel_plans
 from espalier.sets import Channels, Filters, Set
 
@@ -68,7 +70,7 @@ def plan_for_latency(
     threads: int = 1,
     runtime: Callable[[nn.Module], Prepare] = eager,
     set: Set | None = None,
-    allocation: Ranking | None = None,
+    allocation: Allocation = budgets.uniform,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
     multiple: int = 1,
@@ -98,7 +100,7 @@ def plan_for_latency(
         runtime: What times a module: ``eager``, ``compiled``, your own, or ONNX Runtime by
             ``functools.partial(espalier.export.in_onnx_runtime, example=example_input)``.
         set: ``Filters()`` (the default) or ``Channels()``.
-        allocation: ``None``: one fraction of every group; or a :class:`~espalier.planning.Ranking`.
+        allocation: As for :func:`espalier.plan`: one fraction of every group, or a ranking of all.
         include: As for :func:`espalier.plan`.
         exclude: Likewise.
         multiple: Widths stay divisible by it; it and those of 1, 8, 16 and 32 that are multiples of it compete.
@@ -146,7 +148,7 @@ def plan_for_latency(
     def request(macs: float, multiple: int) -> Request:
         return Request(
             density=None, macs=macs, bytes=None, keep=None, multiple=multiple, minimum=minimum,
-            allocation=allocation or budgets.uniform,
+            allocation=allocation,
         )  # fmt: skip
 
     plans.met(request(1.0, multiple))  # what is wrong with the request is said now
@@ -177,14 +179,15 @@ def plan_for_latency(
     compared = [tried(target, each) for each in multiples]
     known = [trial for trial in compared if trial is not None]
     chosen = min(known, key=lambda trial: trial.price).multiple if known else multiple
-    low, high, macs = 0.0, 1.0, target
-    for _ in range(trials):
+
+    def spare(macs: float) -> float:
+        """By how much the compact model is faster than it must be."""
         trial = tried(macs, chosen)
-        if trial is None or trial.latency.median <= target:
-            low = macs
-        else:
-            high = macs
-        macs = (low + high) / 2
+        return math.inf if trial is None else target - trial.latency.median
+
+    low, high = (target, 1.0) if spare(target) >= 0 else (0.0, target)
+    left = 0.5 ** (trials - 1) * (high - low)
+    searched(Stepwise(bisection(low, high, until=left)), spare)
     measurements = tuple(done.values())
     if best is None:
         raise BudgetError(_unmet(target, measurements))

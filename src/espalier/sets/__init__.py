@@ -34,6 +34,7 @@ from espalier.sets._levels import Levels
 from espalier.sets._n_of_m import NOfM
 from espalier.sets._names import NAMES, parse
 from espalier.sets._on_levels import OnLevels
+from espalier.sets._priced import Priced
 from espalier.sets._product import Part, Product
 from espalier.sets._set import GroupSet, Set
 from espalier.sets._shared import Shared
@@ -59,6 +60,7 @@ __all__ = [
     "NOfM",
     "OnLevels",
     "Part",
+    "Priced",
     "Product",
     "Set",
     "Shared",

@@ -31,6 +31,7 @@ class ADMM(Solver):
     )
     published_cadence = "10 epochs"
     state: ClassVar[type[Pulling]] = Pulling
+    has_multipliers: ClassVar[bool] = True
 
     rho: Annotated[float, Gt(0)] = 0.1
     rho_schedule: RhoSchedule = field(default_factory=ConstantRho)

@@ -59,6 +59,7 @@ class SLR(Solver):
     )
     published_cadence = "epoch"
     state: ClassVar[type[SLRState]] = SLRState
+    has_multipliers: ClassVar[bool] = True
 
     rho: Annotated[float, Gt(0)] = 0.1
     step: Annotated[float, Gt(0)] = 0.01
@@ -90,10 +91,13 @@ class SLR(Solver):
         alpha = self.alpha(k)
         loss = seen.loss
 
-        # First half-step: condition (3), then (4) with the step of (5).
+        # First half-step: condition (3), then (4) with the step of (5). Where f is not known the condition is not
+        # asked, and the step is taken, as ADMM takes every one.
         g = difference(w, state.z)
-        lagrangian = loss + penalty_terms(multiplier, g, rho, constraint.metric)
-        first = state.loss is None or lagrangian < state.loss + state.penalty_terms
+        first = True
+        if loss is not None and state.loss is not None:
+            lagrangian = loss + penalty_terms(multiplier, g, rho, constraint.metric)
+            first = lagrangian < state.loss + state.penalty_terms
         norm_used = state.norm
         norm_printed = norm_used
         if first:
@@ -122,7 +126,7 @@ class SLR(Solver):
             penalty_terms=penalty_terms(multiplier, g, rho, constraint.metric),
             norm=size(g) if self.printed_steps else norm_used,
         )  # fmt: skip
-        return state, Conditions(first=first, second=second)
+        return state, Conditions(first=None if loss is None else first, second=second)
 
 
 def follow(alpha: float, step: float, norm_old: float, norm_new: float) -> float:

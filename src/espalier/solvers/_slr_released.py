@@ -42,10 +42,12 @@ class SLRReleased(SLR):
     ) -> tuple[SLRState, Conditions]:
         """One pass of the released update."""
         rho, multiplier, step, k = state.rho, state.multiplier, state.step, state.k
-        loss, loss_old, scale = seen.loss, state.loss or 0.0, state.pull_scale
+        asked = seen.loss is not None and (k == 1 or state.loss is not None)
+        loss, loss_old = (seen.loss or 0.0, state.loss or 0.0) if asked else (0.0, 0.0)
+        scale = state.pull_scale
 
         g_old = difference(w, state.z)
-        first = k == 1 or loss < loss_old
+        first = k == 1 or not asked or loss < loss_old
         if first:
             step *= self.alpha(k)
             multiplier = ascend(multiplier, step, g_old)
@@ -68,6 +70,6 @@ class SLRReleased(SLR):
             step=step,
             k=k,
             pull_scale=scale,
-            loss=loss,
+            loss=seen.loss,
         )
-        return state, Conditions(first=first, second=second)
+        return state, Conditions(first=first if asked else None, second=second)

@@ -50,13 +50,13 @@ class Observed:
     """What an update sees of the training since the last one.
 
     Attributes:
-        loss: f: the mean training loss of the interval, or the probe batch's.
+        loss: f: the mean training loss of the interval, or the probe batch's; ``None``: not known.
         gradients: ∇f of the last step by parameter name, before any pull; given to solvers with
             ``sees_gradients``, else empty.
         progress: Fraction of the planned steps that are done; 0 where the plan is not known.
     """
 
-    loss: float
+    loss: float | None
     gradients: Weights = field(default_factory=dict)
     progress: float = 0.0
 
@@ -145,6 +145,8 @@ class Solver(Family, ABC):
     """Those of the same settings that mean something to it."""
     state: ClassVar[type[State]] = State
     """The type of its state."""
+    has_multipliers: ClassVar[bool] = False
+    """Whether its state carries multipliers Λ that it moves."""
     sees_gradients: ClassVar[bool] = False
     """Whether :class:`Observed` is to bring the gradients of the last step."""
     updates_wanted: ClassVar[int] = 20

@@ -13,8 +13,9 @@ from espalier._ground.modes import evaluating
 from espalier.data import Augment, ImageSet
 from espalier.errors import RequestError
 from espalier.tasks._fingerprint import of_images
+from espalier.tasks._holding_out import count_of, shuffled
 from espalier.tasks._seeding import generator_for
-from espalier.tasks._task import DataPart, Goal
+from espalier.tasks._task import DataPart, Goal, JudgedOn
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
 """Logits (N, classes) and labels (N,) to a scalar, the mean over the batch."""
@@ -66,6 +67,7 @@ class Classification:
     """
 
     goal = Goal()
+    judged_on: JudgedOn = "test"
 
     def __init__(
         self,
@@ -128,22 +130,32 @@ class Classification:
         """What the images and labels are: :func:`espalier.tasks.fingerprint`."""
         return {"train": of_images(self.train), "test": of_images(self.test)}
 
-    def parted(self, fraction: float) -> tuple["Classification", "Classification"]:
-        """The task on most of its training images, and on ``fraction`` of them, the same of each class.
+    def parted(self, part: float) -> tuple["Classification", "Classification"]:
+        """The task on most of its training images, and on a ``part`` of them, as many of each class as can be.
 
-        The parts have no image in common and are the same in every run; the test images are those of both.
+        Which images these are depends on the data alone: it is the same in every run, whatever its seed. No image
+        is in both; they are judged on the same images as the whole.
+
+        Args:
+            part: A fraction in (0, 1), or a count.
+
+        Raises:
+            RequestError: It leaves nothing on one side.
         """
-        few, most = self.train.parted(max(1, round(fraction * len(self.train))))
+        count = count_of(part, len(self.train))
+        few, most = self.train.only(shuffled(len(self.train))).parted(count)
         return self._on(most), self._on(few)
 
+    def validating(self, part: float) -> "Classification":
+        """The task on most of its training images, judged on the ``part`` held out; it has no test images."""
+        task, held = self.parted(part)
+        task.test, task.judged_on = held.train, "validation"
+        return task
+
     def _on(self, train: ImageSet) -> "Classification":
-        if not len(train):
-            raise RequestError(
-                f"of {len(self.train)} training images one part is empty; hold out fewer"
-            )
-        part = copy.copy(self)
-        part.train, part.batch_size = train, min(self.batch_size, len(train))
-        return part
+        task = copy.copy(self)
+        task.train, task.batch_size = train, min(self.batch_size, len(train))
+        return task
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Labelled]:
         """The batches of ``epoch``, from step ``start`` on."""

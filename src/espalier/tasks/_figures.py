@@ -22,7 +22,10 @@ class Figure(Protocol):
 
 
 class Accuracy:
-    """The fraction of labels whose logit is the largest; logits that are not finite are wrong.
+    """The fraction of labels whose logit is among the largest; logits that are not finite are wrong.
+
+    Args:
+        top: How many of the largest logits count: 1 or, as ImageNet has it, 5.
 
     Example:
         >>> import torch
@@ -32,7 +35,10 @@ class Accuracy:
         0.6667
     """
 
-    def __init__(self) -> None:
+    def __init__(self, top: int = 1) -> None:
+        if top < 1:
+            raise RequestError(f"top={top}; give at least 1")
+        self.top = top
         self.right = self.seen = 0
 
     def update(self, preds: Any, target: Any) -> None:
@@ -53,8 +59,9 @@ class Accuracy:
                 f"accuracy needs logits (N, classes) and integer labels (N,), and got {got}; give "
                 "metrics= of your own, or predict= to take the logits out of the model's output"
             )
-        # argmax calls NaN the largest, which would make a broken model right on some class.
-        right = (preds.argmax(dim=1) == target) & preds.isfinite().all(dim=1)
+        # NaN counts as the largest of all, which would make a broken model right on some class.
+        best = preds.topk(min(self.top, preds.shape[1]), dim=1).indices
+        right = (best == target.unsqueeze(1)).any(dim=1) & preds.isfinite().all(dim=1)
         self.right, self.seen = self.right + int(right.sum()), self.seen + target.numel()
 
     def compute(self) -> float:

@@ -1,5 +1,6 @@
 """A task of any two data loaders."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
@@ -15,9 +16,11 @@ from espalier.errors import RequestError, RunError
 from espalier.tasks._checking import check_loaders, check_metrics, default_goal
 from espalier.tasks._figures import Accuracy, Figure, number
 from espalier.tasks._fingerprint import of_dataset
-from espalier.tasks._ordering import drawn, in_order, ours
+from espalier.tasks._holding_out import count_of, shuffled
+from espalier.tasks._ordering import drawn, in_order
+from espalier.tasks._sampler import on_part, ours
 from espalier.tasks._splitting import Pair, Split, splitter
-from espalier.tasks._task import DataPart, Goal
+from espalier.tasks._task import DataPart, Goal, JudgedOn
 
 _TRAIN, _TEST = 0, 1
 
@@ -65,6 +68,8 @@ class FromLoaders:
         >>> task.steps_per_epoch, sorted(task.evaluate(nn.Linear(3, 2))), task.resumes_exactly
         (3, ['accuracy', 'loss'], True)
     """
+
+    judged_on: JudgedOn = "test"
 
     def __init__(
         self,
@@ -141,6 +146,49 @@ class FromLoaders:
         """What is known of the data sets: :func:`espalier.tasks.fingerprint`."""
         sets = {"train": of_dataset(self.train.dataset), "test": of_dataset(self.test.dataset)}
         return {"steps_per_epoch": self._steps, **sets}
+
+    def parted(self, part: float) -> tuple["FromLoaders", "FromLoaders"]:
+        """The task on most of its training samples, and on a ``part`` of them.
+
+        Which samples these are depends on their number alone: it is the same in every run, whatever its seed. No
+        sample is in both; they are judged on the same data as the whole.
+
+        Args:
+            part: A fraction in (0, 1), or a count.
+
+        Raises:
+            RequestError: It leaves nothing on one side, or another than a seeded loader, whose samples cannot
+                be chosen.
+        """
+        if not ours(self.train):
+            raise RequestError(
+                "a part of the training data can be held out of a loader of espalier.tasks.seeded_loader alone; "
+                "make the train loader with it, or give loaders of the two parts yourself"
+            )
+        length = len(self.train.dataset.dataset)  # type: ignore[attr-defined]
+        order, count = shuffled(length), count_of(part, length)
+        most, few = (
+            on_part(self.train, chosen.sort().values.tolist())
+            for chosen in (order[count:], order[:count])
+        )
+        return self._on(most), self._on(few)
+
+    def validating(self, part: float) -> "FromLoaders":
+        """The task on most of its training samples, judged on the ``part`` held out; it has no test data.
+
+        What the data set augments by itself is augmented in both.
+        """
+        task, held = self.parted(part)
+        every = list(range(len(held.train.dataset.dataset)))  # type: ignore[attr-defined]
+        task.test = on_part(held.train, every, shuffle=False, drop_last=False)
+        task.judged_on = "validation"
+        return task
+
+    def _on(self, train: "DataLoader[Any]") -> "FromLoaders":
+        task = copy.copy(self)
+        vars(task).pop("example_input", None)
+        task.train, task._steps, task._begun = train, len(train), 0
+        return task
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Pair]:
         """The batches of ``epoch``, from step ``start`` on."""

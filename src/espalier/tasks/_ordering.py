@@ -6,15 +6,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from espalier.tasks._sampler import SeededDataset, SeededSampler
+from espalier.tasks._sampler import SeededDataset, ours
 from espalier.tasks._seeding import seeded
-
-
-def ours(loader: Any) -> bool:
-    """Was it made by ``seeded_loader``?"""
-    return isinstance(getattr(loader, "batch_sampler", None), SeededSampler) and isinstance(
-        loader.dataset, SeededDataset
-    )
 
 
 def drawn(loader: Iterable[Any], epoch: int, start: int, key: tuple[int, ...]) -> Iterator[Any]:

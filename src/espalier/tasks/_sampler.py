@@ -1,12 +1,12 @@
 """A data loader whose epochs can be taken up at any step, without loading what was seen."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, Sampler, default_collate
+from torch.utils.data import DataLoader, IterableDataset, Sampler, Subset, default_collate
 
-from espalier.errors import RequestError
+from espalier.errors import EspalierError, RequestError
 from espalier.tasks._seeding import generator_for, seeded
 
 
@@ -107,10 +107,32 @@ class SeededDataset:
 
     def __getitems__(self, spots: Sequence[Spot]) -> Any:
         (spot,) = spots
+        try:
+            return self._batch(spot)
+        except EspalierError as error:
+            # Raised in a worker it would arrive as the text of a traceback; `SeededLoader` raises it.
+            return error
+
+    def _batch(self, spot: Spot) -> Any:
         with seeded(self.seed, spot.epoch, 1 + spot.step):
             if callable(getattr(self.dataset, "__getitems__", None)):
                 return self.collate(self.dataset.__getitems__(list(spot.indices)))
             return self.collate([self.dataset[index] for index in spot.indices])
+
+
+class SeededLoader(DataLoader[Any]):
+    """What :func:`seeded_loader` makes: an error of ours in a worker is raised as it is."""
+
+    def __iter__(self) -> Any:
+        # The inner iteration begins here, not at the first `next`: the sampler is asked where to start.
+        return _raised(super().__iter__())
+
+
+def _raised(batches: Iterable[Any]) -> Iterator[Any]:
+    for batch in batches:
+        if isinstance(batch, EspalierError):
+            raise batch
+        yield batch
 
 
 def seeded_loader(
@@ -158,13 +180,44 @@ def seeded_loader(
     sampler = SeededSampler(len(dataset), batch_size, seed, shuffle=shuffle, drop_last=drop_last)
     whole: Any = SeededDataset(dataset, collate_fn or default_collate, seed)
     # Its own generator: starting a loader draws a number, which else came from the global one.
-    return DataLoader(
+    return SeededLoader(
         whole,
         batch_sampler=sampler,
         collate_fn=_as_it_is,
         generator=torch.Generator().manual_seed(0),
         **options,
     )
+
+
+def ours(loader: Any) -> bool:
+    """Was it made by :func:`seeded_loader`?"""
+    return isinstance(getattr(loader, "batch_sampler", None), SeededSampler) and isinstance(
+        loader.dataset, SeededDataset
+    )
+
+
+_OPTIONS = (
+    "num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context",
+    "persistent_workers", "prefetch_factor",
+)  # fmt: skip
+
+
+def on_part(loader: "DataLoader[Any]", indices: list[int], **changed: Any) -> "DataLoader[Any]":
+    """A loader of ours over some of its samples, as it is otherwise.
+
+    Args:
+        loader: Made by :func:`seeded_loader`.
+        indices: Of the samples.
+        **changed: Arguments of :func:`seeded_loader` that are to be others.
+    """
+    sampler: Any = loader.batch_sampler
+    whole: Any = loader.dataset
+    given = {
+        "batch_size": min(sampler.batch_size, len(indices)),
+        "seed": whole.seed, "shuffle": sampler.shuffle, "drop_last": sampler.drop_last,
+        "collate_fn": whole.collate, **{name: getattr(loader, name) for name in _OPTIONS},
+    }  # fmt: skip
+    return seeded_loader(Subset(whole.dataset, indices), **{**given, **changed})
 
 
 def _as_it_is(batch: Any) -> Any:

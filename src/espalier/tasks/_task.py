@@ -14,6 +14,9 @@ Batch = Any
 DataPart = Literal["train", "test"]
 """Which of a task's two sets of inputs."""
 
+JudgedOn = Literal["test", "validation"]
+"""Whether ``evaluate`` sees test data, or training data that were held out so that choices spare the test data."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
@@ -102,9 +105,23 @@ class Task(Protocol):
         """
 
 
+def judged_on(task: Task) -> JudgedOn:
+    """On which data a task's figures are: test data, unless it says otherwise in an attribute of this name."""
+    found: JudgedOn = getattr(task, "judged_on", "test")
+    return found
+
+
 @runtime_checkable
 class Parted(Protocol):
     """A task that can hold out a part of its training data, for a method that learns from two."""
 
-    def parted(self, fraction: float) -> tuple[Task, Task]:
-        """The task on the rest of its training data, and on ``fraction`` of it; nothing is in both."""
+    def parted(self, part: float, /) -> tuple[Task, Task]:
+        """The task on the rest of its training data, and on ``part`` of it (a fraction); nothing is in both."""
+
+
+@runtime_checkable
+class Validating(Protocol):
+    """A task that can be judged on a part of its training data, so that choices spare the test data."""
+
+    def validating(self, part: float, /) -> Task:
+        """The task without ``part`` of its training data (a fraction or a count), judged on that."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from espalier._ground.tree import Tree, load_tree
+from espalier._ground.tree import Tree, load_tree, onto
 from espalier.errors import CheckpointError
 from espalier.methods import Handle
 from espalier.training._checks import check_weights
@@ -202,21 +202,13 @@ def _apply_(parts: Parts, saved: Mapping[str, Any]) -> None:
         parts.scheduler.load_state_dict(saved["scheduler"])
     if parts.pruning is not None:
         device = next(parts.model.parameters()).device
-        parts.pruning.load_state_dict(_onto(saved["pruning"], device))
+        parts.pruning.load_state_dict(onto(saved["pruning"], device))
 
 
 def _unsaved_buffers(model: nn.Module) -> dict[str, Tensor]:
     """The buffers that a model's own state dictionary leaves out."""
     saved = model.state_dict()
     return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
-
-
-def _onto(tree: Tree, device: torch.device) -> Tree:
-    if isinstance(tree, Tensor):
-        return tree.to(device)
-    if isinstance(tree, dict):
-        return {key: _onto(value, device) for key, value in tree.items()}
-    return [_onto(value, device) for value in tree] if isinstance(tree, list) else tree
 
 
 @contextmanager

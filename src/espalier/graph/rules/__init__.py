@@ -17,6 +17,7 @@ from espalier.graph.rules import _elementwise as elementwise
 from espalier.graph.rules import _indexing as indexing
 from espalier.graph.rules import _movement as movement
 from espalier.graph.rules import _normalisation as normalisation
+from espalier.graph.rules import _parts as parts
 from espalier.graph.rules import _pooling as pooling
 from espalier.graph.rules import _recurrent as recurrent
 from espalier.graph.rules import _windows as windows
@@ -48,10 +49,11 @@ _ROWS: list[tuple[str, Rule]] = [
     ("unsqueeze", movement.unsqueeze),
     ("expand", movement.expand),
     ("repeat", movement.repeat),
+    ("repeat_interleave", movement.repeat_interleave),
     ("cat", movement.cat),
     ("stack", movement.stack),
-    ("split split_with_sizes chunk", movement.split),
-    ("slice", movement.narrow),
+    ("split split_with_sizes chunk", parts.split),
+    ("slice", parts.narrow),
     ("select", movement.select),
     ("unbind", movement.unbind),
     ("flip", movement.flip),
@@ -95,11 +97,8 @@ _ROWS: list[tuple[str, Rule]] = [
     ("type_as", elementwise.typed),
     ("dropout feature_dropout alpha_dropout native_dropout", elementwise.same),
     ("zeros_like ones_like full_like zero fill", elementwise.like),
-    (
-        "new_zeros new_ones new_full new_empty full zeros ones arange scalar_tensor",
-        elementwise.fresh,
-    ),
-    ("empty eye linspace new_empty_strided", elementwise.fresh),
+    ("new_zeros new_ones new_full full zeros ones", elementwise.uniform),
+    ("arange scalar_tensor new_empty empty eye linspace new_empty_strided", elementwise.fresh),
 ]
 
 TABLE: dict[str, Rule] = {name: rule for names, rule in _ROWS for name in names.split()}

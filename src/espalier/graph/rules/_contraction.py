@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from espalier.graph._context import Arguments, Context
 from espalier.graph._labels import SILENT
 from espalier.graph._value import Value, canonical, fix
 from espalier.graph.rules._convolution import matrix_product
 from espalier.graph.rules._elementwise import first_zero, opaque
-from espalier.graph.rules._movement import part
+from espalier.graph.rules._movement import repeated
+from espalier.graph.rules._parts import part
 
 BATCH = "abcdfghij"
 
@@ -78,19 +77,6 @@ def by_expert(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     return ctx.align([out, bias]) if isinstance(bias, Value) else out
 
 
-def _repeated(value: Value, dim: int, times: int) -> Value:
-    """Every index of an axis ``times`` over, side by side."""
-    factors = []
-    for factor in value.factors:
-        if dim in factor.dims:
-            axis = factor.dims.index(dim)
-            labels = np.repeat(factor.labels, times, axis)
-            factor = replace(factor, labels=labels, const=np.repeat(factor.const, times, axis))
-        factors.append(factor)
-    shape = tuple(s * times if d == dim else s for d, s in enumerate(value.shape))
-    return replace(value, shape=shape, factors=tuple(factors), data=None)
-
-
 def attention(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     """``softmax(q kᵀ · scale + mask) v``: a head of q, k and v is one class.
 
@@ -99,7 +85,7 @@ def attention(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     q, k, v = (canonical(ctx.labels, a[name]) for name in ("query", "key", "value"))
     if a.get("enable_gqa") and q.shape[-3] != k.shape[-3]:
         group = q.shape[-3] // k.shape[-3]
-        k, v = (_repeated(value, value.rank - 3, group) for value in (k, v))
+        k, v = (repeated(value, value.rank - 3, group) for value in (k, v))
     width = q.factor(q.rank - 1)
     if width is not None and len(width.dims) == 1 and a.get("scale") is None:
         q = ctx.fix(q, [q.rank - 1], "the scale 1/√width depends on it")

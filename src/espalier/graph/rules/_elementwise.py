@@ -7,7 +7,7 @@ from torch import Tensor
 
 from espalier.graph._align import everything, product
 from espalier.graph._context import Arguments, Context, place
-from espalier.graph._value import Constants, Value, unknown
+from espalier.graph._value import Constants, Value, axis_factor, unknown
 
 
 def tensors(arguments: Arguments) -> list[Value]:
@@ -74,6 +74,22 @@ def fresh(ctx: Context, a: Arguments) -> Value:
     """A new tensor of literal sizes; another may say its dtype, and no more (``new_zeros``)."""
     ctx.noted.extend(value.all_labels() for value in tensors(a))
     return Value(shape=ctx.shape, static=True)
+
+
+def uniform(ctx: Context, a: Arguments) -> Value:
+    """A new tensor of one number (``zeros``): its axes may be channels, of sizes that the program says.
+
+    The state that a scan begins with is one.
+    """
+    ctx.noted.extend(value.all_labels() for value in tensors(a))
+    factors = []
+    for dim, size in enumerate(ctx.shape):
+        if size > 1:
+            labels = ctx.labels.fresh(size)
+            factors.append(axis_factor(dim, labels, np.ones(size)))
+    value = Value(shape=ctx.shape, factors=tuple(factors), static=True)
+    ctx.site(value)
+    return value
 
 
 def opaque(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:

@@ -1,4 +1,4 @@
-"""Operations that move, merge, split and select axes."""
+"""Operations that move, merge and select axes."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,8 +8,6 @@ import numpy as np
 from espalier.graph._context import Arguments, Context
 from espalier.graph._reshape import reshape
 from espalier.graph._value import Factor, Value, axis_factor, unknown
-
-SECTIONS = "cut at literal sizes"
 
 
 def _dim(dim: int, rank: int) -> int:
@@ -69,6 +67,28 @@ def expand(ctx: Context, a: Arguments) -> Value:
     return replace(out, data=None)
 
 
+def repeat_interleave(ctx: Context, a: Arguments) -> Value:
+    """Every index of an axis several times over, side by side: grouped queries' keys and values."""
+    value: Value = ctx.canonical(a["self"])
+    times, dim = a["repeats"], a.get("dim")
+    if dim is None or not isinstance(times, int):
+        raise ValueError("not repeated by one number along one axis")
+    return repeated(value, _dim(dim, value.rank), times)
+
+
+def repeated(value: Value, dim: int, times: int) -> Value:
+    """Every index of an axis ``times`` over, side by side."""
+    factors = []
+    for factor in value.factors:
+        if dim in factor.dims:
+            axis = factor.dims.index(dim)
+            labels = np.repeat(factor.labels, times, axis)
+            factor = replace(factor, labels=labels, const=np.repeat(factor.const, times, axis))
+        factors.append(factor)
+    shape = tuple(s * times if d == dim else s for d, s in enumerate(value.shape))
+    return replace(value, shape=shape, factors=tuple(factors), data=None)
+
+
 def repeat(ctx: Context, a: Arguments) -> Value:
     """Tiling: labels are tiled with the values."""
     value: Value = ctx.canonical(a["self"])
@@ -125,64 +145,6 @@ def stack(ctx: Context, a: Arguments) -> Value:
     ]
     shape = tuple(1 if d == new else s for d, s in enumerate(ctx.shape))
     return replace(ctx.align(parts, shape), shape=ctx.shape)
-
-
-def part(ctx: Context, value: Value, dim: int, start: int, size: int) -> Value:
-    """One of the equal parts of an axis: the parts keep equal sizes, index by index."""
-    shape = tuple(size if d == dim else s for d, s in enumerate(value.shape))
-    factor = value.factor(dim)
-    if factor is None or size == value.shape[dim]:
-        return replace(value, shape=shape, data=None)
-    axis = factor.dims.index(dim)
-    old = factor.labels.shape
-    parted = (*old[:axis], old[axis] // size, size, *old[axis + 1 :])
-    # Index i of every part becomes one class: the parts shrink alike, and a forward that cuts an
-    # axis into three (q, k, v; the gates of a cell) still finds three equal parts.
-    ctx.labels.unify_along(factor.labels.reshape(parted), axis)
-    own = Factor(
-        dims=factor.dims,
-        labels=factor.labels.reshape(parted).take(start // size, axis),
-        const=factor.const.reshape(parted).take(start // size, axis),
-    )
-    rest = tuple(own if f is factor else f for f in value.factors)
-    return ctx.canonical(replace(value, shape=shape, factors=rest, data=None))
-
-
-def _section(ctx: Context, value: Value, dim: int, start: int, size: int) -> Value:
-    total = value.shape[dim]
-    equal = size and total % size == 0 and start % size == 0
-    if value.factor(dim) is None:
-        return part(ctx, value, dim, start, size)
-    whole = value
-    if not equal or (size < total and total // size > 8):
-        value = ctx.fix(value, [dim], SECTIONS)
-    out = part(ctx, value, dim, start, size)
-    # The program may say the size of the whole, or those of its parts.
-    ctx.site(whole, out)
-    return out
-
-
-def split(ctx: Context, a: Arguments) -> tuple[Value, ...]:
-    """``split`` and ``chunk``: equal parts stay equal, unequal parts freeze the axis."""
-    value = ctx.canonical(a["self"])
-    dim = _dim(a["dim"], value.rank)
-    sizes = [shape[dim] for shape in ctx.shapes]
-    if len(set(sizes)) > 1:
-        value = ctx.fix(value, [dim], SECTIONS)
-    starts = np.cumsum([0, *sizes[:-1]]).tolist()
-    return tuple(_section(ctx, value, dim, at, n) for at, n in zip(starts, sizes, strict=True))
-
-
-def narrow(ctx: Context, a: Arguments) -> Value:
-    """``slice``: the whole, one of equal parts, or a literal cut that freezes the axis."""
-    value = ctx.canonical(a["self"])
-    dim = _dim(a["dim"], value.rank)
-    total = value.shape[dim]
-    start, end, step = slice(a.get("start"), a.get("end"), a.get("step", 1)).indices(total)
-    if step != 1:
-        value = ctx.fix(value, [dim], SECTIONS)
-        return replace(value, shape=ctx.shape, data=None)
-    return _section(ctx, value, dim, start, max(end - start, 0))
 
 
 def select(ctx: Context, a: Arguments) -> Value:

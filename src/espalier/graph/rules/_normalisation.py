@@ -43,8 +43,18 @@ def batch_norm(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
 def own_statistics(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     """Statistics of the channel itself, over positions (instance norm, standardised weights)."""
     x = ctx.canonical(a["input"])
-    x = ctx.fix(x, [d for d in range(x.rank) if d != 1], OVER)
-    factors = tuple(replace(f, const=np.where(f.const == 0, 0.0, np.nan)) for f in x.factors)
+    counted = [
+        d
+        for f in x.factors
+        for d in f.dims
+        if f.dims != (1,) and x.static and ctx.count(f, own=True)
+    ]
+    x = ctx.fix(x, [d for d in range(x.rank) if d != 1 and d not in counted], OVER)
+    factors = tuple(
+        # A zero that is counted beside others is none afterwards.
+        replace(f, const=np.where((f.const == 0) & (f.dims[0] not in counted), 0.0, np.nan))
+        for f in x.factors
+    )
     names = ("weight", "bias", "running_mean", "running_var")
     return _outputs(ctx, _affine(ctx, a, replace(x, factors=factors), names, 1))
 

@@ -24,13 +24,23 @@ def spatial(ctx: Context, a: Arguments) -> Value | tuple[Value, ...]:
     value = ctx.canonical(tensors(a)[0])
     found = re.search(r"(\d)d", ctx.op)
     positions = int(found.group(1)) if found else value.rank - 2
-    value = ctx.fix(value, range(value.rank - positions, value.rank), POSITIONS)
+    at = range(value.rank - positions, value.rank)
+    value = ctx.fix(value, [d for d in at if not _passes(a, d - value.rank)], POSITIONS)
     padding = a.get("padding") or [0]
     # At the border zeros are averaged in, so of all constants only zero stays one.
     if "avg_pool" in ctx.op and isinstance(padding, list) and any(padding):
         value = _zeros_only(value)
     many = tuple(replace(value, shape=shape, data=None) for shape in ctx.shapes)
     return many if isinstance(ctx.node.meta["val"], (tuple, list)) else many[0]
+
+
+def _passes(a: Arguments, dim: int) -> bool:
+    """Is the window along an axis one index, and every one of them taken?"""
+    given = [a.get(n) for n in ("kernel_size", "stride", "padding")]
+    if not isinstance(given[0], list):
+        return False
+    ends = [g[dim] if isinstance(g, list) and len(g) >= -dim else None for g in given]
+    return ends[0] == 1 and ends[1] == 1 and ends[2] in (0, None)
 
 
 def pad(ctx: Context, a: Arguments) -> Value:
@@ -134,7 +144,7 @@ def _reduce(ctx: Context, a: Arguments, sums: bool) -> Value | tuple[Value, ...]
         if sums and len(factor.dims) == 1:
             ctx.read_whole(Reduced(labels=factor.labels, const=factor.const))
             value = _without(value, factor)
-        elif len(factor.dims) == 1 and ctx.count(factor):
+        elif len(factor.dims) == 1 and ctx.count(factor, own=value.static):
             value = _without(value, factor)
         else:
             value = ctx.fix(value, [dim], OVER)

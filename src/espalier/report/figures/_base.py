@@ -25,6 +25,8 @@ INK, SOFT, RULE, GRID = "#1d2421", "#59625d", "#a3aaa5", "#e9ebe7"
 MET, REFUSED, UNTESTED = "#0072b2", "#e69f00", "#dfe2dd"
 # Okabe and Ito's palette without its yellow, which vanishes on white; greys end it.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4d4d4d")
+# On the page these are the style sheet's variables, so that a figure follows a dark page as its text does.
+_ROLES = {INK: "--ink", SOFT: "--soft", RULE: "--faint", GRID: "--grid", PALETTE[-1]: "--grey"}
 DASHES = ("", "6 2.4", "1.6 1.8", "7 2 1.6 2")
 POINTS = 480  # a curve has no more points than this
 
@@ -148,6 +150,8 @@ def svg(figure: Figure, name: str, title: str) -> Markup:
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href=", "href=")
     text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)
+    for colour, role in _ROLES.items():
+        text = text.replace(f": {colour}", f": var({role})")
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     head = re.match(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", text)
     assert head is not None

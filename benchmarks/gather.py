@@ -30,6 +30,13 @@ def deciding(recipe: dict[str, Any]) -> dict[str, Any]:
     return {**chosen, "data": {**data, "path": None}, "training": training}
 
 
+def alike(was: Any, now: Any) -> bool:
+    """Whether settings agree; those that only one of them has were added or taken out since, at their default."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        return all(alike(was[key], now[key]) for key in was.keys() & now.keys())
+    return bool(was == now)
+
+
 def row(name: str, label: str, run: RunRecord) -> dict[str, Any] | None:
     """One run of a comparison; None if it has not ended."""
     result = run.result

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from gather import RESULTS, deciding
+from gather import RESULTS, alike, deciding
 from markup import markdown, percent
 
 from espalier.compare import Contestant, contestants
@@ -79,15 +79,8 @@ def compared(line: Contestant) -> list[dict[str, Any]]:
     wanted["retrain"] = None  # it comes after what is compared
 
     rows = json.loads(RESULTS.read_text())["rows"]
-    same = [run for run in rows if _alike({**run["settings"], "retrain": None}, wanted)]
+    same = [run for run in rows if alike({**run["settings"], "retrain": None}, wanted)]
     return list({run["seed"]: run for run in same}.values())
-
-
-def _alike(was: Any, now: Any) -> bool:
-    """Whether settings agree; those that only one of them has were added or taken out since, at their default."""
-    if isinstance(was, dict) and isinstance(now, dict):
-        return all(_alike(was[key], now[key]) for key in was.keys() & now.keys())
-    return bool(was == now)
 
 
 def grid_table(table: str) -> str:

@@ -53,11 +53,13 @@ def zeros(model: torch.nn.Module) -> dict[str, float]:
     return {**each, "all": round(gone / sum(w.numel() for w in weights.values()), 5)}
 
 
-def begun(task: Classification, epochs: int, seed: int) -> torch.nn.Module:
-    """LeNet-5 from the seed, after so many epochs of Adam; the same for every setting."""
+def begun(task: Classification, epochs: int, seed: int, starts: Path | None) -> torch.nn.Module:
+    """LeNet-5 from the seed, after so many epochs of Adam or as a field's start; the same for every setting."""
     torch.manual_seed(seed)
     model = models.build("lenet5")
-    if epochs:
+    if starts is not None:
+        models.load_weights(model, starts / f"lenet5-mnist-test-seed{seed}" / "weights.safetensors")
+    elif epochs:
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         fit(
             model,
@@ -71,7 +73,13 @@ def begun(task: Classification, epochs: int, seed: int) -> torch.nn.Module:
 
 
 def train(
-    kind: str, setting: str, path: str | None, epochs: int, seed: int, pretrain: int
+    kind: str,
+    setting: str,
+    path: str | None,
+    epochs: int,
+    seed: int,
+    pretrain: int,
+    starts: Path | None,
 ) -> dict[str, Any]:
     """One run; what it came to, and its zeros at every epoch."""
     name, *figures = setting.split(":")
@@ -79,7 +87,7 @@ def train(
     problem = "mnist" if path else "digits"
     images = split(path, validation=kind == "search")
     task = Classification(images.train, images.test, batch_size=BATCH[problem], seed=1000 + seed)
-    model = begun(task, pretrain, seed)
+    model = begun(task, pretrain, seed, starts).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     generator = torch.Generator().manual_seed(seed)
     weights = [p for p in model.parameters() if p.dim() > 1]
     biases = [p for p in model.parameters() if p.dim() == 1]
@@ -135,7 +143,7 @@ def train(
         print(error)
     return {
         "kind": kind, "problem": problem, "optimiser": name, "setting": setting, "l1": l1, "gamma": gamma,
-        "scale": scale, "start": int(start), "seed": seed, "pretrain": pretrain,
+        "scale": scale, "start": int(start), "seed": seed, "pretrain": "field" if starts else pretrain,
         "epochs": epochs, "batch": BATCH[problem], "accuracy": metrics["accuracy"], "zeros": zeros(model),
         "zeros_by_epoch": along, "zeros_that_left_by_epoch": left,
         "seconds": round(time.perf_counter() - began, 1),
@@ -150,13 +158,16 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--pretrain", type=int, default=0)
+    parser.add_argument("--starts", type=Path, help="the dense weights of benchmarks/field.py")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     given = parser.parse_args()
     torch.set_num_threads(1)
     for seed in given.seeds:
         for setting in given.settings:
-            row = train(given.kind, setting, given.data, given.epochs, seed, given.pretrain)
+            row = train(
+                given.kind, setting, given.data, given.epochs, seed, given.pretrain, given.starts
+            )
             said = {"environment": f"torch {torch.__version__}, {platform.machine()}, 1 thread"}
             held = json.loads(given.out.read_text()) if given.out.exists() else {**said, "rows": []}
             held["rows"].append(row)

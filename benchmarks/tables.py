@@ -1,12 +1,13 @@
-"""Write the tables of ``docs/results.md`` from the committed result files.
+"""Write the tables of ``docs/results.md`` and ``docs/results/`` from the committed result files, and the plots.
 
-    python benchmarks/tables.py            # rewrites what stands between the markers of the page
+    python benchmarks/tables.py            # rewrites what stands between the markers of the pages
     python benchmarks/tables.py --check    # exit status 1 if that would change it
 
 A marker is ``<!-- table NAME -->`` … ``<!-- end -->``, NAME being a folder of ``benchmarks/recipes``,
 a comparison in ``results/compared.json``, ``overhead``, ``selection``, ``structured``,
-``structured_latency``, ``structured_field``, ``structured_settings``, ``speed``, ``widths``, ``break_even`` or
-``families`` and what begins so.
+``structured_latency``, ``structured_field``, ``structured_settings``, ``speed``, ``widths``, ``break_even``,
+``families`` and what begins so; or ``field.NAME``, ``paired.NAME``, ``settings.NAME``
+of a field in ``benchmarks/fields``.
 """
 
 import argparse
@@ -16,13 +17,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import field_pages
 from family_tables import conditions, exceptions_table, families_table, published_table
 from level_field import grid_table, methods_table
 from markup import markdown
 from structured_tables import field_table, settings_table, speed_table
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "results.md"
+DOCS = HERE.parent / "docs"
 
 
 def overhead_table() -> str:
@@ -151,9 +153,12 @@ def break_even_table() -> str:
     )
 
 
-def page() -> str:
+def page(text: str) -> str:
+    """A page of the documentation with its tables as the result files have them."""
+
     def fill(match: re.Match[str]) -> str:
         name = match[1]
+        kind, _, field = name.partition(".")
         special = {
             "overhead": overhead_table,
             "selection": selection_table,
@@ -171,12 +176,13 @@ def page() -> str:
         }
         by_settings = (HERE / "recipes" / name).is_dir()
         general = grid_table if by_settings else methods_table
-        table = special[name]() if name in special else general(name)
+        if kind in field_pages.TABLES and field:
+            table = field_pages.TABLES[kind](field)
+        else:
+            table = special[name]() if name in special else general(name)
         return f"<!-- table {name} -->\n\n{table}\n\n<!-- end -->"
 
-    return re.sub(
-        r"<!-- table ([\w.-]+) -->.*?<!-- end -->", fill, PAGE.read_text(), flags=re.DOTALL
-    )
+    return re.sub(r"<!-- table ([\w.-]+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
@@ -184,8 +190,13 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true")
-    if parser.parse_args().check:
-        sys.exit(
-            0 if page() == PAGE.read_text() else "docs/results.md does not say what the results say"
-        )
-    PAGE.write_text(page())
+    check = parser.parse_args().check
+    for path in (DOCS / "results.md", *sorted((DOCS / "results").glob("*.md"))):
+        text = path.read_text()
+        if check and page(text) != text:
+            sys.exit(f"{path.relative_to(DOCS.parent)} does not say what the results say")
+        if not check:
+            path.write_text(page(text))
+    if not check:
+        for plot in field_pages.plots():
+            print(plot)

@@ -13,6 +13,7 @@ from espalier.errors import RequestError
 from espalier.methods import AutoPrune, LeakyReLU, Linear, ReLU, Setting, Softplus
 from espalier.methods._gates import Units
 from espalier.methods._straight_through import gate, signs
+from espalier.methods._switched import Scale
 from espalier.sets import Filters
 from espalier.solvers import Constant
 from espalier.tasks import Classification
@@ -186,7 +187,7 @@ class Loop:
 
 
 def test_a_step_of_m_is_the_papers_rule_on_held_out_data_after_the_step_of_w():
-    """m ← m − η (G sgn(w) + μ r) h'(m), G on the held-out batch at the new W; and W has no part of it."""
+    """m ← m − η/σ (G sgn(w) + μ r) h'(m), G on the held-out batch at the new W; and W has no part of it."""
     task, rule = Regression(), LeakyReLU(0.25)
     method = AutoPrune(penalty=0.3, held_out=0.5, estimator=rule, start=0.2, lr=1)
     loop = Loop(method, optimizer=sgd, task=task)
@@ -224,7 +225,8 @@ def test_a_step_of_m_is_the_papers_rule_on_held_out_data_after_the_step_of_w():
             for n, each in zip(("0.weight", "2.weight"), g, strict=True)
         ]
     )
-    moved = m - 0.01 * (pull + 0.3 / 176) * rule.slope(m)
+    gradient = (pull + 0.3 / 176) * rule.slope(m)
+    moved = m - 0.05 * gradient / gradient.square().mean().sqrt()
 
     loop.run(1)
     for name, p in loop.model.named_parameters():
@@ -272,7 +274,8 @@ def test_without_held_out_data_both_learn_from_one_pass():
         [(p.grad * signs(p.detach())).flatten() for p in weights]
     )  # all are on: G = ∂L/∂w
     loop.run(1)
-    torch.testing.assert_close(loop.handle.m.detach(), 0.5 - 0.01 * pull)
+    moved = 0.05 * pull / pull.square().mean().sqrt()
+    torch.testing.assert_close(loop.handle.m.detach(), 0.5 - moved)
 
 
 def test_held_out_data_need_a_task_that_can_be_parted():
@@ -280,6 +283,42 @@ def test_held_out_data_need_a_task_that_can_be_parted():
         Loop(AutoPrune())
     with pytest.raises(RequestError, match=r"parted\(fraction\)"):
         AutoPrune().trains_on(object())
+
+
+def test_how_far_m_moves_goes_by_the_gradient_whatever_the_weights_optimiser_and_the_losss_scale():
+    """Sensitivity consistency: Adam's scale for each unit would move a unit of hardly any gradient as far as any."""
+    moved = {}
+    for scale in (1.0, 1e-3):
+        loop = Loop(AutoPrune(penalty=0.0, held_out=0.0, start=0.1, by_size=False), optimizer=adam)
+        before = loop.handle.m.detach().clone()
+        z = [p.detach().clone().requires_grad_() for p in loop.model.parameters()]
+        names = [n for n, _ in loop.model.named_parameters()]
+        output = torch.func.functional_call(loop.model, dict(zip(names, z, strict=True)), (loop.x,))
+        g = torch.autograd.grad((output - loop.y).square().mean(), [z[0], z[2]])
+        wanted = torch.cat(
+            [(each * signs(w)).flatten() for each, w in zip(g, (z[0], z[2]), strict=True)]
+        )
+        (scale * (loop.handle.trained()(loop.x) - loop.y).square().mean()).backward()
+        loop.handle.add_gradients_()
+        loop.handle.optimizer.step()
+        loop.handle.step(0.0)
+        moved[scale] = before - loop.handle.m.detach()
+        assert float(wanted.abs().max() / wanted.abs().min()) > 1e3
+        ratio = moved[scale] / wanted
+        torch.testing.assert_close(moved[scale], wanted * ratio.median(), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(moved[1.0], moved[1e-3], rtol=1e-4, atol=1e-6)
+
+
+def test_every_budget_has_a_scale_of_its_own_the_root_mean_square_of_the_last_steps():
+    scale = Scale(units([0.2] * 5, (3, 2)))
+    g = torch.tensor([3.0, 0.0, 4.0, 1e-6, -1e-6])
+    one, two = (25 / 3) ** 0.5, 1e-6
+    torch.testing.assert_close(scale(g), g / torch.tensor([one, one, one, two, two]))
+    later = scale(2 * g)[0]  # mean square 1 · 0.99 · 0.01 + 4 · 0.01, over 1 − 0.99²
+    assert float(later) == pytest.approx(6 / (one * ((0.0099 + 0.04) / 0.0199) ** 0.5))
+    assert scale(0 * g).isfinite().all()
+    fresh = Scale(units([0.2] * 5, (3, 2)))
+    assert not fresh(torch.zeros(5)).any()  # and not 0/0
 
 
 # ---- limits -----------------------------------------------------------------------------------------
@@ -319,7 +358,9 @@ def test_with_relu_nothing_comes_back_and_with_leaky_something_does():
         method = AutoPrune(
             held_out=0.5, estimator=ESTIMATORS[name], opening=Constant(), settle=None, lr=10
         )
-        loop = Loop(method, make_plan=shared_plan, optimizer=sgd, task=Regression())
+        loop = Loop(
+            method, make_plan=shared_plan, task=Regression()
+        )  # of Adam, whose momentum M has not
         came[name] = loop.run(60).handle.recovery
     assert came["relu"].returns == came["relu"].recovered == 0
     assert came["leaky"].returns > 0

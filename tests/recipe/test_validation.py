@@ -113,7 +113,9 @@ def test_a_comparison_is_judged_on_one_split_and_says_which(seen, tmp_path):
 
 @pytest.mark.parametrize("value", ["0", "0.0", "1.0", "-3", "true", "many"])
 def test_a_part_that_is_none_is_refused_at_its_place(value):
-    with pytest.raises(RecipeError, match=r"data\.validation: .*a fraction in \(0, 1\)"):
+    with pytest.raises(
+        RecipeError, match=r"data\.validation: \S+: give a count .*a fraction in \(0, 1\)"
+    ):
         validate(override(CONTENT, f"data.validation={value}"))
 
 

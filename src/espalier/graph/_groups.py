@@ -79,7 +79,7 @@ class Place:
 
     def sizes(self, gone: Ids) -> list[tuple[int, int]]:
         """Old and new size of every labelled axis when classes go, and of axes labelled jointly, together."""
-        found = []
+        found: list[tuple[int, int]] = []
         for array in self.classes:
             alive = ~np.isin(array, gone)
             axes = range(array.ndim)

@@ -27,12 +27,14 @@ class AutoPrune(Method):
     .. math:: \min_W \; L_{\text{train}}(W \odot h(M)) + \tfrac{\lambda}{2} \|W\|^2, \qquad
               \min_M \; L_{\text{held out}}(W \odot h(M)) + \mu \sum_u r_u h(m_u)
 
-        m_u \leftarrow m_u - \eta \, \Bigl(\sum_{i \in u} G_i \operatorname{sgn}(w_i) + \mu r_u\Bigr) \, h'(m_u)
+        m_u \leftarrow m_u - \tfrac{\eta}{\sigma_b} \,
+            \Bigl(\sum_{i \in u} G_i \operatorname{sgn}(w_i) + \mu r_u\Bigr) \, h'(m_u)
 
     in turn. With ``penalty`` μ is fixed and the density is what comes out: no layer is given a ratio, and the
     budget of the constraint is not used. Without, every step of M is followed by the smallest price
     :math:`\delta_b \ge 0`, :math:`m_u \leftarrow m_u - \delta_b h(m_u)`, at which no more units are on than the
-    budget has room for. λ is the weight decay of the stage's optimiser, η its rule and learning rate.
+    budget has room for. λ is the weight decay of the stage's optimiser, η follows its learning rate, and
+    :math:`\sigma_b` is the root mean square of the gradient over all units of a budget, one figure for it.
 
     Args:
         penalty: μ, the price of the whole model kept; the paper's μ, which is per weight, times the weights.
@@ -41,7 +43,7 @@ class AutoPrune(Method):
         held_out: Fraction of the training data that M learns from and W never sees; the same of each class.
             0: both learn from the same batch in one pass, which is half the work.
         cadence: Steps of W to one of M.
-        lr: Learning rate of M over that of W.
+        lr: η over the learning rate of W.
         start: The mean of m at the start; all units are on.
         by_size: Begin with m in proportion to the mean size of a unit's weights, within each tensor's budget;
             False: all alike.
@@ -61,7 +63,7 @@ class AutoPrune(Method):
     estimator: Estimator = field(default_factory=LeakyReLU)
     held_out: Annotated[float, Ge(0), Lt(1)] = 0.1
     cadence: Annotated[int, Ge(1)] = 1
-    lr: Annotated[float, Gt(0)] = 3.0
+    lr: Annotated[float, Gt(0)] = 0.3
     start: Annotated[float, Gt(0)] = 0.1
     by_size: bool = True
     erodes: bool = False

@@ -33,6 +33,37 @@ class Switched(nn.Module):
         }
 
 
+class Scale:
+    """What the gradient of M is divided by: its root mean square over all units of a budget, of the last steps.
+
+    One figure for a budget, so that within it |Δm| goes by |G|, as the paper wants; and a learning rate means the
+    same whatever the loss.
+    """
+
+    MEMORY = 0.99
+
+    def __init__(self, units: Units) -> None:
+        self._units = units
+        self.squares, self.steps = torch.zeros_like(units.limits), 0
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """The gradient in parts of its scale, which has seen it."""
+        parts = torch.split(gradient, list(self._units.sizes))
+        now = torch.stack([part.square().mean() for part in parts])
+        self.squares = self.MEMORY * self.squares + (1 - self.MEMORY) * now
+        self.steps += 1
+        unbiased = self.squares / (1 - self.MEMORY**self.steps)
+        return gradient / self._units.each(unbiased.sqrt().clamp(min=torch.finfo(now.dtype).tiny))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the last steps have shown."""
+        return {"squares": self.squares.clone(), "steps": self.steps}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """The inverse."""
+        self.squares, self.steps = saved["squares"].clone(), saved["steps"]
+
+
 class HeldOut:
     """The batches that M learns from, one after the other; which is next is a function of how many were taken."""
 

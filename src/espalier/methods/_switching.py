@@ -14,7 +14,7 @@ from espalier.methods._gates import units_of, unsharded
 from espalier.methods._handle import Handle
 from espalier.methods._method import Cut, Setting
 from espalier.methods._recovery import Recovery, Returns
-from espalier.methods._switched import HeldOut, Switched, first
+from espalier.methods._switched import HeldOut, Scale, Switched, first
 from espalier.methods._update import Update
 from espalier.sets import Constraint
 from espalier.solvers import Approach
@@ -62,10 +62,9 @@ class Switching(Handle):
         self._before: dict[str, Tensor] = {}
         self._was_on: dict[str, Tensor] = {}
         self._held = self._always
-        # Decay belongs to R(W); it would pull m to the edge of the step.
-        switches = {"params": [self.m], "lr": setting.lr * method.lr, "weight_decay": 0.0}
-        groups: list[dict[str, Any]] = [{"params": list(model.parameters())}, switches]
-        self.optimizer = setting.optimizer(groups)
+        self._scale = Scale(self._units)
+        # M is moved by the paper's rule, not by the stage's: Adam would move every m alike, whatever its G.
+        self.optimizer = setting.optimizer([{"params": list(model.parameters())}])
 
     @property
     def m(self) -> nn.Parameter:
@@ -100,7 +99,7 @@ class Switching(Handle):
 
     @torch.no_grad()
     def add_gradients_(self) -> None:
-        """Before the step of W: M waits for its own data, or, without such, gets its price as well."""
+        """Before the step of W: M waits for its own data, or, without such, keeps its part of the one pass."""
         if self._cut:
             return
         self._refuse_inside("add_gradients_()")
@@ -109,8 +108,6 @@ class Switching(Handle):
         self._pull.added(first_of, self.optimizer)
         if self._held_out is not None or (self._count + 1) % self.method.cadence:
             self.m.grad = None
-        elif self.m.grad is not None:
-            self.m.grad += self._price()
         if not self.method.erodes:
             self._was_on = self._units.spread(self.opened.to(self.m.dtype))
             self._before = {
@@ -134,13 +131,15 @@ class Switching(Handle):
 
     def _learn_(self) -> None:
         """One step of M on the next batch that was held out, and the price that it takes."""
+        assert self.optimizer is not None
+        pull = self.m.grad
         if self._held_out is not None:
-            assert self.optimizer is not None
             pull = self._held_out.gradient(self._switched, self.m)
-            self.optimizer.zero_grad()  # of W: a parameter without a gradient is not moved
-            self.m.grad = pull + self._price()
-            self.optimizer.step()
+        assert pull is not None  # of one pass: add_gradients_ has left it
+        rate = self.method.lr * float(self.optimizer.param_groups[0]["lr"])
         with torch.no_grad():
+            self.m.sub_(rate * self._scale(pull + self._price()))
+            self.m.grad = None
             self.m.masked_fill_(self._dead, -1.0)
             if self.method.penalty is None:
                 self._prices = self._units.threshold(self.m, self._limits())
@@ -236,7 +235,7 @@ class Switching(Handle):
             **super().state_dict(), "m": self.m.detach().clone(), "prices": self._prices.clone(),
             "cut": self._cut, "loss": self._loss.state_dict(),
             "held_out": 0 if self._held_out is None else self._held_out.taken,
-            "returns": self._returns.state_dict(),
+            "returns": self._returns.state_dict(), "scale": self._scale.state_dict(),
         }  # fmt: skip
 
     @torch.no_grad()
@@ -248,5 +247,6 @@ class Switching(Handle):
         self._cut = saved["cut"]
         self._loss.load_state_dict(saved["loss"])
         self._returns.load_state_dict(saved["returns"])
+        self._scale.load_state_dict(saved["scale"])
         if self._held_out is not None:
             self._held_out.go_to(saved["held_out"])

@@ -15,6 +15,7 @@ _OURS = {
     "no_name",
     "not_a_mapping",
     "keep",
+    "part",
     "cadence",
     "figures",
     "refused",

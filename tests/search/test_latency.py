@@ -152,3 +152,12 @@ def test_keyword_inputs_are_planned_for(monkeypatch):
     model = _Named()
     found = plan_for_latency(model, x, 0.5, runtime=lambda module: module)
     assert found.plan.macs_left <= 0.5 * layer_costs(model, x).total
+
+
+def test_where_no_widths_are_allowed_the_reason_is_said(arithmetic):
+    with pytest.raises(
+        BudgetError, match=r"no widths could be tried: macs .* the smallest widths leave"
+    ):
+        plan_for_latency(
+            _net(), torch.zeros(2, 8), 0.3, runtime=lambda module: module, minimum=60, trials=2
+        )

@@ -154,15 +154,17 @@ def plan_for_latency(
     plans.met(request(1.0, multiple))  # what is wrong with the request is said now
     done: dict[tuple[float, int], LatencyTrial] = {}
     best: tuple[int, Plan] | None = None
+    refusal = ""
 
     def tried(macs: float, multiple: int) -> LatencyTrial | None:
         """The trial; none where the smallest widths cost more."""
-        nonlocal best
+        nonlocal best, refusal
         if (macs, multiple) in done:
             return done[macs, multiple]
         try:
             found = plans.met(request(macs, multiple))
-        except BudgetError:
+        except BudgetError as error:
+            refusal = str(error)
             return None
         left, small = found.plan.macs_left or 0, found.compact
         # With few widths to choose from, two fractions may come to the same model: it is measured once.
@@ -190,7 +192,7 @@ def plan_for_latency(
     searched(Stepwise(bisection(low, high, until=left)), spare)
     measurements = tuple(done.values())
     if best is None:
-        raise BudgetError(_unmet(target, measurements))
+        raise BudgetError(_unmet(target, measurements, refusal))
     return LatencyPlan(plan=best[1], trials=measurements)
 
 
@@ -204,11 +206,9 @@ def _cut(model: nn.Module, made: Plan, example: Example) -> nn.Module:
     return compact(cut, example, zero_constants=True).model
 
 
-def _unmet(target: float, done: Sequence[LatencyTrial]) -> str:
+def _unmet(target: float, done: Sequence[LatencyTrial], refusal: str) -> str:
     if not done:
-        return (
-            f"a latency of {target:g} of the dense model's: no widths were tried; give more trials"
-        )
+        return f"a latency of {target:g} of the dense model's: no widths could be tried: {refusal}"
     last = min(done, key=lambda trial: trial.macs_left)
     spread = last.latency
     return (

@@ -1,7 +1,6 @@
 """Which budget is best for one solver: LeNet-5 on MNIST at one compression, everything else the same.
 
     python benchmarks/budgets.py --data MNIST --seeds 0 1 2          # adds rows to results/budgets.json
-    python benchmarks/budgets.py --table                             # the table of those rows
 
 Of the training images 5,000 are held out: searches over budgets look at the first of those, the rest are trained
 on (``--images`` of them). A seed draws the weights and the order of the data; from it one dense network is trained,
@@ -13,7 +12,6 @@ import argparse
 import copy
 import json
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from markup import markdown
 from torch import nn
 
 from espalier import budgets, data, models
@@ -39,11 +36,9 @@ from espalier.training import Training, build_optimizer, build_scheduler, fit
 RESULTS = Path(__file__).parent / "results" / "budgets.json"
 HELD_OUT, LOOKED_AT, EVALUATIONS = 5_000, 1_000, 100
 COMPRESSION, BATCH = 100.0, 128
-NAMES = {
-    "uniform": "uniform", "erk": "ERK", "global": "global magnitude, once", "shared": "shared, live",
-    "sensitivity": "sensitivity scan", "amc": "AMC", "random": "random search", "autoprune": "AutoPrune's densities",
-    "shadow": "shadow prices",
-}  # fmt: skip
+NAMES = (
+    "uniform", "erk", "global", "shared", "sensitivity", "amc", "random", "autoprune", "shadow",
+)  # fmt: skip
 
 
 def tasks(path: str, images: int, seed: int) -> tuple[Classification, Classification]:
@@ -155,47 +150,6 @@ def pruned(
     return task.evaluate(model)["accuracy"], left
 
 
-def table() -> str:
-    """One row a budget: the weights of each layer, and the accuracy as cut by each solver over the seeds."""
-    rows = json.loads(RESULTS.read_text())["rows"]
-    heads = ["budget", "conv1 / conv2 / fc1 / fc2 left (seed 0, SLR)", "looks at images"]
-    for word in ("SLR", "gradual"):
-        heads += [f"{word}, %: median (range)", f"{word}, minus uniform: mean (range)"]
-    of = {(r["budget"], r["solver"], r["seed"]): r for r in rows}
-    seeds = sorted({r["seed"] for r in rows})
-    lines = []
-    for name, title in NAMES.items():
-        first = of.get((name, "slr", seeds[0]))
-        if first is None:
-            continue
-        line = [title, " / ".join(f"{n:,}" for n in first["left"].values()), _looked(name)]
-        for solver in ("slr", "gradual"):
-            own = [100 * of[name, solver, s]["accuracy"] for s in seeds if (name, solver, s) in of]
-            less = [
-                100 * (of[name, solver, s]["accuracy"] - of["uniform", solver, s]["accuracy"])
-                for s in seeds
-                if (name, solver, s) in of and ("uniform", solver, s) in of
-            ]
-            line.append(
-                f"{statistics.median(own):.2f} ({min(own):.2f}–{max(own):.2f})" if own else "–"
-            )
-            line.append(
-                f"{statistics.mean(less):+.2f} ({min(less):+.2f} to {max(less):+.2f})"
-                if less
-                else "–"
-            )
-        lines.append(line)
-    return markdown(heads, lines)
-
-
-def _looked(name: str) -> str:
-    if name in ("amc", "random"):
-        return f"{EVALUATIONS} × {LOOKED_AT:,}"
-    if name == "sensitivity":
-        return f"41 × {LOOKED_AT:,}"
-    return "a training of its own" if name == "autoprune" else "–"
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -203,16 +157,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8_000)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--budgets", nargs="+", choices=list(NAMES), default=list(NAMES))
+    parser.add_argument("--budgets", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument(
         "--solvers", nargs="+", choices=("slr", "gradual"), default=["slr", "gradual"]
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
-    if given.table:
-        print(table())
-        return
     torch.set_num_threads(1)
     for seed in given.seeds:
         task, held = tasks(given.data, given.images, seed)

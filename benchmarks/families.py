@@ -306,6 +306,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=180, help="processor seconds a model")
     parser.add_argument("--again", action="store_true", help="also what has a result")
     parser.add_argument("--unsettled", action="store_true", help="also what is not right")
+    parser.add_argument("--stale", action="store_true", help="also what another source gave")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -315,7 +316,8 @@ def main():
     for name in given.models or ([f"real:{n}" for n in REAL] if given.real else NAMES):
         row = rows.setdefault(name, {})
         parts = ("published",) if given.real else given.parts
-        parts = [p for p in parts if given.again or wanted(row, p, given.unsettled)]
+        again = given.again or (given.stale and row.get("source") != source())
+        parts = [p for p in parts if again or wanted(row, p, given.unsettled)]
         if not parts:
             continue
         row |= aside(name, parts, given.seconds) | {"source": source()}

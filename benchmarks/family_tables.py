@@ -80,10 +80,13 @@ def published_table() -> str:
 
 
 def conditions() -> str:
-    """On what, and with which versions."""
+    """On what, with which versions, and of which state of the sources (``families.source``)."""
     found = _found()
+    sources = Counter(m["source"] for m in (*_measured().values(), *found["published"].values()))
+    states = ", ".join(f"{digest} ({n})" for digest, n in sorted(sources.items()))
     packages = ", ".join(f"{p} {v}" for p, v in found["versions"].items())
-    return f"{packages}; {found['hardware']['cpu']}, {found['hardware']['threads']} thread."
+    machine = f"{found['hardware']['cpu']}, {found['hardware']['threads']} thread"
+    return f"{packages}; {machine}. Sources, and how many models of each: {states}."
 
 
 def _shape(one: dict[str, Any]) -> str:

@@ -38,9 +38,9 @@ def alike(was: Any, now: Any) -> bool:
 
 
 def row(name: str, label: str, run: RunRecord) -> dict[str, Any] | None:
-    """One run of a comparison; None if it has not ended."""
+    """One run of a comparison; None if it has not ended, or was judged on held-out data: tables are of test images."""
     result = run.result
-    if result is None:
+    if result is None or result.split != "test":
         return None
     epochs = [event for event in run.events if event["event"] == "epoch"]
     curve = {

@@ -205,7 +205,8 @@ def attached(
         pruning._update()
         updates.append(time.process_time() - start)
         peaks.append(resident("VmHWM") - before)
-        print(name, index, {k: round(v[-1], 4) for k, v in clock.items()}, flush=True)
+        times = {**{k: round(v[-1], 4) for k, v in clock.items()}, "update": round(updates[-1], 4)}
+        print(name, index, times, flush=True)
     weights = sum(model.get_parameter(n).numel() * 4 for n in plan.names)
     middle = {kind: statistics.median(times[1:]) for kind, times in clock.items()}
     share = statistics.median(updates[1:]) / cadence

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import field_pages
+from budget_table import budgets_table
 from family_tables import conditions, exceptions_table, families_table, published_table
 from level_field import grid_table, methods_table
 from markup import markdown
@@ -169,6 +170,7 @@ def page(text: str) -> str:
             "speed": speed_table,
             "widths": widths_table,
             "break_even": break_even_table,
+            "budgets": budgets_table,
             "families": families_table,
             "families_not": exceptions_table,
             "families_published": published_table,

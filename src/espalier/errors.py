@@ -41,6 +41,10 @@ class RunError(EspalierError, RuntimeError):
     """It was begun and could not go on; what was saved before is kept."""
 
 
+class LostRankError(RunError):
+    """Of several processes that run together, another died or did not answer in time."""
+
+
 class NonFiniteError(RunError):
     """NaN or infinity in weights or loss."""
 

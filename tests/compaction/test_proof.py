@@ -196,3 +196,22 @@ def test_a_width_that_scales_the_scores_stays_though_the_weights_are_small():
             layer.weight[:4] = 0
     small = compact(net, torch.randn(2, 5, 6))
     assert small.model.q.out_features == 8
+
+
+class Asked(nn.Module):
+    """Notes what it is asked in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = nn.Linear(3, 2), []
+
+    def forward(self, x):
+        if not self.training:
+            self.seen.append(x.sum().item())
+        return self.layer(x)
+
+
+def test_the_masked_model_runs_once_on_every_batch_that_is_drawn():
+    model = Asked()
+    assert drawn(model, torch.randn(2, 3)).other_sizes > 0
+    assert len(model.seen) == len(set(model.seen))

@@ -9,6 +9,7 @@ from torch import nn
 from espalier import export
 from espalier.errors import RequestError, RunError
 from espalier.export import _onnx as module
+from espalier.export._check import agreement
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,36 @@ def test_any_batch_size_gives_what_the_model_gives(net):
     for batch in (1, 2, 7):
         inputs = torch.randn(batch, 1, 6, 6)
         torch.testing.assert_close(run(inputs), net(inputs).detach(), rtol=1e-4, atol=1e-5)
+
+
+class Maps(torch.nn.Module):
+    """Two outputs of two sizes, as detectors have them; the second by name too."""
+
+    def __init__(self, named):
+        super().__init__()
+        self.one, self.two = torch.nn.Conv2d(1, 3, 3), torch.nn.Conv2d(3, 5, 3)
+        self.named = named
+
+    def forward(self, x):
+        first = self.one(x)
+        second = self.two(first)
+        return {"coarse": second, "fine": first} if self.named else (second, first)
+
+
+@needs_onnx
+@pytest.mark.parametrize("named", [False, True])
+def test_several_outputs_are_all_compared(named):
+    model = Maps(named).eval()
+    found = export.to_onnx(model, torch.randn(2, 1, 6, 6))
+    x = torch.randn(3, 1, 6, 6)
+    expected = model(x)
+    second, first = expected.values() if named else expected
+    got = export.session(found.data)(x)
+    torch.testing.assert_close(got, (second.detach(), first.detach()), rtol=1e-4, atol=1e-5)
+    other = Maps(named).eval()
+    other.one.load_state_dict(model.one.state_dict())  # the first output it computes is the same
+    with pytest.raises(RunError, match="computes something else"):
+        agreement(other, export.session(found.data), [x], runtime="ONNX Runtime")
 
 
 @needs_onnx

@@ -137,3 +137,12 @@ def test_the_state_of_a_plan_with_other_parts_is_refused():
     saved = pruning.state_dict()
     with pytest.raises(RequestError, match="parts of the budget"):
         pruning.load_state_dict({**saved, "parts": {"x": 1.0}})
+
+
+def test_a_state_from_before_budgets_moved_is_read():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    plan = esp.plan(model, density=0.3)
+    pruning = Pruning(model, plan, SLR(), optimizer, steps=60, advise=False)
+    saved = {k: v for k, v in pruning.state_dict().items() if k != "parts"}
+    pruning.load_state_dict(saved)

@@ -12,8 +12,21 @@ PARAMETERS = {
     "resnet56": 853_018,
     "resnet110": 1_727_962,
     "resnet18_cifar": 11_173_962,
+    "resnet50_cifar": 23_520_842,
     "vgg16_cifar": 14_728_266,
+    "vgg19_cifar": 20_040_522,
+    # For as many classes as the public weights have.
+    "alexnet": 60_965_224,
+    "yolov3": 61_949_149,
+    "yolov3_spp": 62_998_749,
+    "yolov3_tiny": 8_852_366,
+    "ufld": 61_225_640,
 }
+OF_CIFAR_AND_MNIST = sorted(
+    name
+    for name in PARAMETERS
+    if name in ("lenet5", "lenet300") or "resnet" in name or "vgg" in name
+)
 
 
 def sizes(model):
@@ -25,6 +38,15 @@ def test_every_network_is_listed():
 
 
 @pytest.mark.parametrize("name", sorted(PARAMETERS))
+def test_a_network_has_the_parameters_that_its_entry_says(name):
+    info = models.NAMES[name]
+    with torch.device("meta"):
+        model = models.build(name).eval()
+        model(torch.zeros(1, *info.input_shape))
+    assert sum(sizes(model).values()) == info.parameters == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", OF_CIFAR_AND_MNIST)
 def test_a_network_is_as_its_entry_says(name):
     info = models.NAMES[name]
     model = models.build(name, classes=10)
@@ -138,3 +160,54 @@ def test_the_global_seed_decides_the_initial_weights(name):
 
     assert torch.equal(first(1), first(1))
     assert not torch.equal(first(1), first(2))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_a_resnet_for_cifar_is_torchvisions_with_another_stem(vision, name):
+    torch.manual_seed(0)
+    theirs = getattr(vision.torchvision.models, name)(num_classes=10)
+    theirs.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    ours = models.build(f"{name}_cifar")
+    ours.load_state_dict(theirs.state_dict())  # every key, every shape
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(ours.eval()(x), theirs.eval()(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg19_bn"])
+def test_a_vgg_for_cifar_has_torchvisions_features(vision, name):
+    torch.manual_seed(0)
+    theirs = getattr(vision.torchvision.models, name)(num_classes=1).features.eval()
+    ours = models.build(f"{name[:5]}_cifar", batchnorm=name.endswith("bn")).eval()
+    ours.features.load_state_dict(theirs.state_dict())
+    x = torch.randn(1, 3, 32, 32)
+    assert torch.allclose(ours.features(x), theirs(x), atol=1e-5)
+
+
+def test_alexnet_has_the_weights_that_the_admm_papers_count():
+    with torch.device("meta"):
+        by_name = sizes(models.build("alexnet"))
+    weights = {name: n for name, n in by_name.items() if "weight" in name}
+    assert list(weights.values()) == [
+        *(34_848, 307_200, 884_736, 663_552, 442_368),
+        *(37_748_736, 16_777_216, 4_096_000),
+    ]
+    assert sum(weights.values()) == 60_954_656  # "60.9M"
+
+
+def test_ufld_has_the_keys_of_its_public_checkpoints_and_its_backbone_is_torchvisions(vision):
+    torch.manual_seed(0)
+    ours = models.build("ufld", size=(64, 96), rows=3, cells=5, auxiliary=True).eval()
+    theirs = vision.torchvision.models.resnet18().eval()
+    keys = {f"model.{key}" for key in theirs.state_dict() if not key.startswith("fc")}
+    own = {"cls.0.weight", "cls.2.bias", "pool.weight", "aux_header2.3.bn.weight"}
+    own |= {"aux_header3.0.conv.weight", "aux_header4.1.conv.weight", "aux_combine.4.bias"}
+    assert keys | own <= set(ours.state_dict())
+    ours.model.load_state_dict(theirs.state_dict(), strict=False)
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        one = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
+        last = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(one))))
+        logits, maps = ours(x)
+        expected = ours.cls(ours.pool(last).reshape(1, -1)).reshape(1, 6, 3, 4)
+    assert torch.allclose(logits, expected, atol=1e-5)
+    assert maps.shape == (1, 5, 8, 12)

@@ -20,7 +20,7 @@ from espalier.recipe._methods import (
     SCHEDULES,
     SETS,
 )
-from espalier.recipe._recipe import expanded
+from espalier.recipe._paths import expanded
 from espalier.runs import Planned, Procedure, Rewind
 
 GOOD = {"model": "lenet5", "data": "digits", "plan": {"density": 0.1}, "training": {"epochs": 2}}

@@ -30,6 +30,7 @@ NAMED = {
     "lenet5-mnist-301x-3-bits": ("conv_fc_weights", 301.0, 1_430),
     "resnet20-cifar10-8.7x": ("all_nonbias", 8.7, None),
     "rigl-lenet5-mnist": ("conv_fc_weights", 85.2, 5_050),
+    "yolov3-tiny-coco128-3.33x": ("conv_only", 3.3, 2_653_646),
     "slr-ijcai21-resnet18-cifar10-8.71x": ("all_nonbias", 8.7, 1_282_227),
     "resnet20-cifar10-73pct-macs": ("conv_only", 1.4, 197_316),
     "resnet56-cifar10-50pct-macs": ("conv_only", 2.4, 350_640),

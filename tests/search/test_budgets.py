@@ -121,6 +121,8 @@ def test_a_candidate_that_breaks_the_model_teaches_nothing_and_is_not_chosen():
     sought = Sought(AMC(episodes=12, warmup=4, hidden=8).steps, Trying(worth=often_nan))
     keep = allotted(sought)
     assert len(sought.trials) == 12
+    learned = {tuple(trial.candidate.values()) for trial in sought.trials[5:]}
+    assert len(learned) > 2  # an agent that had been told of NaN would ask for one and the same
     assert -sum(losses(keep)) >= max(t.score for t in sought.trials if t.score == t.score)
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from espalier.recipe import validate
+from espalier.recipe._yaml import parse
 from espalier.tasks import Task
 
 PAGE = Path(__file__).parents[2] / "docs/tasks.md"
@@ -39,3 +41,9 @@ def test_the_example_of_the_page_is_a_task_that_resumes_exactly():
     )
     assert task.loss(model, whole[0]).requires_grad
     assert set(names["own"]) == {"target", "loss", "metrics"}
+
+
+def test_the_recipe_of_the_page_on_detection_is_one():
+    text = (PAGE.parent / "detection.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
+    assert validate(parse(block, "detection.md")).task.name == "detection"

@@ -58,7 +58,8 @@ def save_tree(path: Path | str, tree: Tree, keep: Path | None = None) -> None:
         {0: tensor([1., 1.]), 'best': -inf}
     """
     tensors: dict[str, Tensor] = {}
-    structure = json.dumps(_encode(tree, (), tensors), allow_nan=False)
+    structure = json.dumps(encoded(tree, tensors), allow_nan=False)
+    tensors = {path: tensor.detach().cpu().contiguous() for path, tensor in tensors.items()}
     metadata = {
         "format": FORMAT,
         "version": VERSION,
@@ -84,7 +85,7 @@ def load_tree(path: Path | str) -> Tree:
     if metadata.get("sha256") != _checksum(structure, tensors):
         _refuse(path, "its contents do not match its checksum, so it was damaged or altered")
     try:
-        return _decode(parse_json(structure, MAX_HEADER), tensors)
+        return decoded(parse_json(structure, MAX_HEADER), tensors)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         _refuse(path, f"its structure cannot be read ({type(error).__name__}: {error!s:.200})")
 
@@ -98,13 +99,17 @@ def onto(tree: Tree, device: torch.device) -> Tree:
     return [onto(value, device) for value in tree] if isinstance(tree, list) else tree
 
 
-def _encode(node: Tree, at: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
-    """The JSON of a node; its tensors are added to ``tensors`` under their paths."""
+def encoded(node: Tree, tensors: dict[str, Tensor], at: tuple[str, ...] = ()) -> Any:
+    """The JSON of a node at a path; its tensors are added to ``tensors`` under their paths, as they are.
+
+    Raises:
+        RequestError: Something is neither a tensor, a scalar, a dict nor a list.
+    """
     if isinstance(node, Tensor):
         path = "/".join(at) or "tensor"
         while path in tensors or path == "__metadata__":  # keys 1 and "1", or a key with a slash
             path += "'"
-        tensors[path] = node.detach().cpu().contiguous()
+        tensors[path] = node
         return {"tensor": path}
     if isinstance(node, Mapping):
         pairs = []
@@ -114,10 +119,10 @@ def _encode(node: Tree, at: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
                     f"{'/'.join(at)}: a key {key!r} of type {type(key).__name__} cannot be saved; "
                     f"keys are strings or integers"
                 )
-            pairs.append([key, _encode(value, (*at, str(key)), tensors)])
+            pairs.append([key, encoded(value, tensors, (*at, str(key)))])
         return {"dict": pairs}
     if isinstance(node, list | tuple):
-        return {"list": [_encode(x, (*at, str(i)), tensors) for i, x in enumerate(node)]}
+        return {"list": [encoded(x, tensors, (*at, str(i))) for i, x in enumerate(node)]}
     if isinstance(node, float) and not math.isfinite(node):
         return {"float": str(float(node))}
     if isinstance(node, float):
@@ -130,16 +135,17 @@ def _encode(node: Tree, at: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
     )
 
 
-def _decode(node: Any, tensors: Mapping[str, Tensor]) -> Tree:
+def decoded(node: Any, tensors: Mapping[str, Tensor]) -> Tree:
+    """The inverse of :func:`encoded`."""
     if not isinstance(node, dict):
         return node
     ((kind, content),) = node.items()
     if kind == "tensor":
         return tensors[content]
     if kind == "dict":
-        return {key: _decode(value, tensors) for key, value in content}
+        return {key: decoded(value, tensors) for key, value in content}
     if kind == "list":
-        return [_decode(value, tensors) for value in content]
+        return [decoded(value, tensors) for value in content]
     if kind == "float":
         return _NOT_FINITE[content]
     raise ValueError(f"unknown kind {kind!r}")

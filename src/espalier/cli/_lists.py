@@ -1,7 +1,10 @@
-"""``espalier methods | models | data``: what there is, one line for each."""
+"""``espalier methods | models | data | recipes``: what there is, one line for each."""
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from espalier._ground.registry import family
 from espalier.cli._output import AsJson, console, print_json
@@ -28,6 +31,37 @@ def methods(as_json: AsJson = False) -> None:
     _show(found, as_json)
 
 
+def recipes(
+    folder: Annotated[
+        Path, typer.Argument(help="Where recipes lie; the folders in it count.")
+    ] = Path("recipes"),
+    counts: Annotated[
+        bool,
+        typer.Option(
+            "--counts", help="Count what each published row's plan leaves, beside the paper's rate."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List recipes, and for those of a paper's row the rate and the figure printed there."""
+    from espalier.recipe._published import ours, recipes_in, rows
+
+    known = recipes_in(folder)
+    found: dict[str, dict[str, str]] = {"recipes": {}, "rows of papers": {}}
+    planned = {row.file: row for row in rows(known)} if counts else {}
+    for file, recipe in known.items():
+        said = recipe.published
+        text = recipe.title
+        if said is not None:
+            text = f"{said.paper}, {said.row}: {said.rate}×, {said.figure}"
+        row = planned.get(file)
+        if row is not None and row.plan is not None:
+            count = getattr(row.plan.counts(), row.said.counts)
+            text += f"; ours {ours(row.said, row.plan)}× ({count.nonzero:,} of {count.total:,} {row.said.counts})"
+        found["recipes" if said is None else "rows of papers"][file] = text
+    _show({name: members for name, members in found.items() if members}, as_json)
+
+
 def models(as_json: AsJson = False) -> None:
     """List the networks by name."""
     from espalier.models import NAMES
@@ -41,6 +75,10 @@ def models(as_json: AsJson = False) -> None:
         {
             "model.name": {
                 **found,
+                "torchvision:NAME": "Any of torchvision.models.list_models(); arguments of its builder",
+                "timm:NAME": "Any of timm.list_models(); arguments of timm.create_model",
+                "transformers:CLASS": "Any model class; arguments of its configuration, or pretrained: "
+                "a folder or a repository of safetensors",
                 "package.module:function": "Your own, returning a torch.nn.Module",
             }
         },
@@ -49,7 +87,8 @@ def models(as_json: AsJson = False) -> None:
 
 
 def data(as_json: AsJson = False) -> None:
-    """List the data sets by name, and where to get them."""
+    """List the data sets and tasks by name, and where to get their data."""
+    from espalier import tasks
     from espalier.data import NAMES
 
     found = {name: f"{info.description} ({info.source})" for name, info in NAMES.items()}
@@ -58,7 +97,14 @@ def data(as_json: AsJson = False) -> None:
             "data.name": {
                 **found,
                 "package.module:function": "Your own, returning an espalier.data.Split",
-            }
+            },
+            "task.name": {
+                **{
+                    name: f"{info.description} ({info.source})"
+                    for name, info in tasks.NAMES.items()
+                },
+                "package.module:function": "Your own, returning an espalier.tasks.Task",
+            },
         },
         as_json,
     )

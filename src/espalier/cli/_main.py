@@ -79,6 +79,7 @@ app.command("unpack")(pack.unpack)
 app.command("report")(report.report)
 app.command("measure")(measure.measure)
 app.command("methods")(lists.methods)
+app.command("recipes")(lists.recipes)
 app.command("models")(lists.models)
 app.command("data")(lists.data)
 

@@ -9,10 +9,31 @@ def plan(recipe: RecipeFile, settings: Settings = None, as_json: AsJson = False)
     Which parameters, how much of each, what is left under every counting convention, and which runtime can
     use it.
     """
+    from espalier.errors import DataError, RecipeError
     from espalier.recipe import load
+    from espalier.recipe._published import counted
     from espalier.recipe._running import Job
+    from espalier.recipe._without_data import plan_without_data, source
 
-    job = Job.prepare(*load(recipe, settings or ()))
+    asked, content = load(recipe, settings or ())
+    try:
+        job = Job.prepare(asked, content)
+    except (DataError, RecipeError) as missing:
+        found = plan_without_data(asked)
+        if found is None:
+            raise
+        advise(
+            [
+                f"planned without the data, for one input of the model's usual size: {missing}",
+                source(asked),
+            ]
+        )
+        if as_json:
+            print_json({**found.to_dict(), "counts": found.counts().to_dict()})
+            return
+        console().print(found.table())
+        print(*counted(asked, found), sep="\n", end="")
+        return
     seeds = job.recipe.compare.seeds
     chance = [
         "one seed: what differs between two runs may be chance; set compare.seeds to 3 or more"
@@ -26,6 +47,7 @@ def plan(recipe: RecipeFile, settings: Settings = None, as_json: AsJson = False)
         return
     out = console()
     out.print(job.plan.table())
+    print(*counted(asked, job.plan), sep="\n", end="")
     if job.recipe.plan.searches:
         out.print(
             "The budget shown is even; the run searches for its shares once its weights are trained."

@@ -9,6 +9,7 @@ from espalier.data._augment import (
     random_flip,
 )
 from espalier.data._cifar10 import load_cifar10
+from espalier.data._detection import Scene, Scenes, load_coco, load_scenes, load_yolo
 from espalier.data._digits import load_digits
 from espalier.data._folder import load_folder
 from espalier.data._image_set import ImageSet, Split
@@ -22,6 +23,7 @@ from espalier.data._streamed import (
     Transform,
     stream_folder,
 )
+from espalier.data._text import load_bytes
 
 __all__ = [
     "AUGMENTATIONS",
@@ -34,15 +36,21 @@ __all__ = [
     "FolderSplit",
     "ImageSet",
     "RandomCrop",
+    "Scene",
+    "Scenes",
     "Split",
     "Transform",
     "augmentation",
     "crop_flip",
     "load",
+    "load_bytes",
     "load_cifar10",
+    "load_coco",
     "load_digits",
     "load_folder",
     "load_mnist",
+    "load_scenes",
+    "load_yolo",
     "random_crop",
     "random_flip",
     "stream_folder",

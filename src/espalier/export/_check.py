@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from espalier.errors import RunError
 
@@ -29,7 +31,7 @@ class Agreement:
 
 def agreement(
     model: nn.Module,
-    run: Callable[[Tensor], Tensor],
+    run: Callable[[Tensor], Any],
     inputs: Iterable[Tensor],
     *,
     runtime: str,
@@ -38,8 +40,8 @@ def agreement(
     """Compare a runtime with PyTorch on batches.
 
     Args:
-        model: On the CPU, in evaluation mode, with one tensor as output.
-        run: The same model in the other runtime.
+        model: On the CPU, in evaluation mode, with tensors as output.
+        run: The same model in the other runtime: one tensor, or the tensors in their order.
         inputs: Batches.
         runtime: Its name, for the message.
         tolerance: On max |Δoutput| / max |output|.
@@ -51,14 +53,15 @@ def agreement(
     batches = 0
     for batch in inputs:
         with torch.no_grad():
-            expected = model(batch)
-        found = run(batch)
-        if not isinstance(expected, Tensor) or expected.shape != found.shape:
+            expected = tree_leaves(model(batch))
+        found = tree_leaves(run(batch))
+        if [getattr(t, "shape", None) for t in expected] != [t.shape for t in found]:
             raise RunError(f"{runtime}'s output is not of the form of the model's")
-        gap = (expected.double() - found.double()).abs().max().item()
-        # NaN is unequal to itself, and max() would pass it over.
-        difference = max(difference, gap if gap == gap else float("inf"))
-        scale = max(scale, expected.double().abs().max().item())
+        for wanted, got in zip(expected, found, strict=True):
+            gap = (wanted.double() - got.double()).abs().max().item()
+            # NaN is unequal to itself, and max() would pass it over.
+            difference = max(difference, gap if gap == gap else float("inf"))
+            scale = max(scale, wanted.double().abs().max().item())
         batches += 1
     if not difference <= tolerance * scale:
         raise RunError(

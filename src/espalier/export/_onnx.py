@@ -57,7 +57,7 @@ def to_onnx(
     batch size of the example.
 
     Args:
-        model: With one tensor as input and one as output. Not modified.
+        model: With one tensor as input and tensors as output. Not modified.
         example: One batch, samples along the first axis.
         batches: Further, real ones to compare on; cut or repeated to the batch size if it is fixed.
         batch: A fixed batch size, >= 1.
@@ -89,11 +89,11 @@ def to_onnx(
     )
 
 
-def session(data: bytes, threads: int = 0) -> Callable[[Tensor], Tensor]:
+def session(data: bytes, threads: int = 0) -> Callable[[Tensor], Any]:
     """An ONNX model as a function on the CPU.
 
     Args:
-        data: The model's bytes; one input, one output.
+        data: The model's bytes; one input. Of several outputs the function gives a tuple.
         threads: Within an operation; 0 leaves it to ONNX Runtime.
     """
     import onnxruntime
@@ -107,8 +107,9 @@ def session(data: bytes, threads: int = 0) -> Callable[[Tensor], Tensor]:
     made = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     name = made.get_inputs()[0].name
 
-    def run(inputs: Tensor) -> Tensor:
-        return torch.from_numpy(made.run(None, {name: inputs.numpy()})[0])
+    def run(inputs: Tensor) -> Any:
+        found = tuple(torch.from_numpy(each) for each in made.run(None, {name: inputs.numpy()}))
+        return found if len(found) > 1 else found[0]
 
     return run
 

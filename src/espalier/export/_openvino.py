@@ -4,6 +4,7 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,11 +12,11 @@ from torch import Tensor
 
 def openvino_session(
     data: bytes, shape: Sequence[int], threads: int = 0
-) -> Callable[[Tensor], Tensor]:
+) -> Callable[[Tensor], Any]:
     """An ONNX model as a function, compiled by OpenVINO for inputs of one shape.
 
     Args:
-        data: The model's bytes; one input, one output.
+        data: The model's bytes; one input. Of several outputs the function gives a tuple.
         shape: Of the input, samples first.
         threads: Of a call; 0 leaves it to OpenVINO.
     """
@@ -32,11 +33,12 @@ def openvino_session(
     }
     with _signal_stack_kept():
         compiled = openvino.compile_model(model, "CPU", settings)
-    request, output = compiled.create_infer_request(), compiled.output(0)
+    request, outputs = compiled.create_infer_request(), compiled.outputs
 
-    def run(inputs: Tensor) -> Tensor:
-        found = request.infer([inputs.numpy()], share_inputs=True)[output]
-        return torch.from_numpy(found)
+    def run(inputs: Tensor) -> Any:
+        found = request.infer([inputs.numpy()], share_inputs=True)
+        tensors = tuple(torch.from_numpy(found[each]) for each in outputs)
+        return tensors if len(tensors) > 1 else tensors[0]
 
     return run
 

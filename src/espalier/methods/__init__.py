@@ -1,6 +1,9 @@
 """Methods: how weights get to where they may be; the frozen choice and the handle it makes."""
 
 from espalier._ground.registry import discover
+from espalier._ground.world import ALONE as ALONE
+from espalier._ground.world import World as World
+from espalier.methods._alike import check_alike
 from espalier.methods._at_start import SNIP, CutFirst, GraSP, HeldFromStart, HoldFromStart
 from espalier.methods._autoprune import AutoPrune
 from espalier.methods._certificate import Certificate, Figures, Forced, Outcome, Taken
@@ -10,6 +13,7 @@ from espalier.methods._filter_entropy import FilterEntropy
 from espalier.methods._freezing import Freezing, GradualFreezing, nearest_of_each_level
 from espalier.methods._handle import Handle
 from espalier.methods._holding import AfterStep, MaskHolder, hold_
+from espalier.methods._in_parts import load_in_parts_, save_in_parts
 from espalier.methods._keeping import Keeping, KeepZeros
 from espalier.methods._l0 import L0
 from espalier.methods._method import Cut, Groups, Method, Setting
@@ -24,6 +28,7 @@ from espalier.methods._update import LayerUpdate, Update
 from espalier.methods._verdict import Course, certify
 
 __all__ = [
+    "ALONE",
     "L0",
     "OWN",
     "RDA",
@@ -70,9 +75,13 @@ __all__ = [
     "Switching",
     "Taken",
     "Update",
+    "World",
     "certify",
+    "check_alike",
     "hold_",
+    "load_in_parts_",
     "nearest_of_each_level",
+    "save_in_parts",
 ]
 
 discover(__name__, globals())

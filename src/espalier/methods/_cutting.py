@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from espalier._ground.sharding import parameters_of
 from espalier._ground.types import Masks, Weights
 from espalier.errors import RequestError
 from espalier.methods._holding import hold_
@@ -77,7 +78,7 @@ class Cutting(ABC):
             return
         try:
             cut = self.target()
-            parameters = dict(self.model.named_parameters())
+            parameters = parameters_of(self.model)
             saved = {n: parameters[n].detach().clone() for n in {**cut.values, **cut.free}}
             try:
                 self._write_(cut)
@@ -117,10 +118,10 @@ class Cutting(ABC):
     def _hold_(self) -> None:
         """Put back what an optimiser's momentum or decay has moved."""
         if self._held and not self._frozen:
-            hold_(dict(self.model.named_parameters()), self._held)
+            hold_(parameters_of(self.model), self._held)
         elif self._held:
             zeros = {name: mask for name, mask in self._held.items() if name not in self._frozen}
-            parameters = dict(self.model.named_parameters())
+            parameters = parameters_of(self.model)
             hold_(parameters, zeros)
             self._copy_(
                 {n: torch.where(self._held[n], parameters[n], v) for n, v in self._frozen.items()}
@@ -129,10 +130,10 @@ class Cutting(ABC):
     def _write_(self, cut: Cut) -> None:
         self._copy_(cut.values)
         zeros = {name: mask for name, mask in cut.free.items() if name not in cut.values}
-        hold_(dict(self.model.named_parameters()), zeros)
+        hold_(parameters_of(self.model), zeros)
 
     @torch.no_grad()
     def _copy_(self, values: Weights) -> None:
-        parameters = dict(self.model.named_parameters())
+        parameters = parameters_of(self.model)
         for name, value in values.items():
             parameters[name].copy_(value)

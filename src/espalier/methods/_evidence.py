@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from espalier._ground.types import Weights
+from espalier._ground.world import ALONE, World
 from espalier.errors import NonFiniteError, RequestError, shown
 from espalier.methods._update import LayerUpdate, Update
 from espalier.solvers import Conditions, Projector, Pulling, State
@@ -17,10 +18,14 @@ from espalier.solvers._algebra import difference, norms
 
 @dataclass(kw_only=True)
 class MeanLoss:
-    """The mean of the training losses since it was last asked for; they stay on their device until then."""
+    """The mean of the training losses since it was last asked for; they stay on their device until then.
+
+    Of several ranks, each of which saw its own part of every batch, it is the mean over all of them.
+    """
 
     total: Tensor | float = 0.0
     count: int = 0
+    world: World = ALONE
 
     def add(self, loss: Tensor | float | None) -> None:
         """One more; ``None`` is left out.
@@ -48,7 +53,7 @@ class MeanLoss:
         """
         if not self.count:
             return None
-        mean = float(self.total) / self.count
+        mean = self.world.mean(float(self.total) / self.count)
         self.total, self.count = 0.0, 0
         if not math.isfinite(mean):
             raise NonFiniteError(f"the training loss is {mean} at step {step}; {advice}")

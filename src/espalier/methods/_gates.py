@@ -1,6 +1,6 @@
 """Gates on the units of a plan: one vector of them, spread over the parameters that they multiply."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -148,16 +148,3 @@ class Gated(nn.Module):
             name: self.model.get_parameter(name) * each.to(self.model.get_parameter(name).dtype)
             for name, each in self._units.spread(z).items()
         }
-
-
-def unsharded(model: nn.Module, names: Iterable[str], does: str) -> dict[str, nn.Parameter]:
-    """The parameters that a method gates, all of them whole.
-
-    Raises:
-        RequestError: One is sharded over ranks; the message says what the method ``does``.
-    """
-    parameters = {name: model.get_parameter(name) for name in names}
-    for name, parameter in parameters.items():
-        if hasattr(parameter, "placements"):  # a DTensor
-            raise RequestError(f"{name}: sharded; {does} whole parameters, so use DDP, not FSDP")
-    return parameters

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from espalier._ground.sharding import local, parameters_of, totals
 from espalier._ground.types import Weights
+from espalier._ground.world import World
 from espalier.errors import RequestError
 from espalier.methods._attachment import Attachable, Attachment
 from espalier.methods._certificate import Certificate, Figures, Forced, Taken, taken
 from espalier.methods._method import Cut
+from espalier.methods._placing import as_placed
 from espalier.methods._states import check_entries, check_tensors, fitting
 from espalier.methods._update import Update
 from espalier.methods._verdict import Course, certify
@@ -31,23 +34,34 @@ class Handle(Attachable):
         model: The model that is trained and cut; looked up by parameter name at every use.
         constraint: What its weights may be.
         optimizer: What moves it, and what the method adds to it; ``None``: the loop's own business.
+        world: The ranks that train it together; ``None``: all of the default process group.
 
     Attributes:
         updates: What was done so far, in order; each becomes an event of the run.
         advice: What was said of the run before it began.
 
     Raises:
-        RequestError: The optimiser does not hold what is constrained; two names of one tensor.
+        RequestError: The optimiser does not hold what is constrained; two names of one tensor; parameters sharded
+            over ranks, where the method needs whole ones.
     """
 
     takes_schedule: ClassVar[bool] = True
     """Whether a stage's learning-rate schedule moves the optimiser; False: its rate has another meaning."""
 
+    needs_whole: ClassVar[str | None] = "the method works on"
+    """What it does with parameters that must be whole, for the refusal of sharded ones; ``None``: it takes both."""
+
     def __init__(
-        self, model: nn.Module, constraint: Constraint, optimizer: Optimizer | None = None
+        self,
+        model: nn.Module,
+        constraint: Constraint,
+        optimizer: Optimizer | None = None,
+        world: World | None = None,
     ) -> None:
         constraint.check(model)
         super().__init__(model, constraint.names)
+        self.world = World.current() if world is None else world
+        constraint = as_placed(constraint, model, self.needs_whole)
         self.constraint, self.optimizer = constraint, optimizer
         self._pull: PullWatch | Attachment = PullWatch(optimizer)
         if optimizer is not None:
@@ -92,7 +106,7 @@ class Handle(Attachable):
 
     def nothing_to_cut(self) -> bool:
         """Whether a cut would change nothing: the weights are where they may be."""
-        return self.constraint.contains(dict(self.model.named_parameters()))
+        return self.constraint.contains(parameters_of(self.model))
 
     # ---- the evidence ---------------------------------------------------------------------------
 
@@ -134,7 +148,9 @@ class Handle(Attachable):
         """
         self._refuse_inside("certificate()")
         self._tensors.now()
-        finite = all(bool(p.isfinite().all()) for p in self.model.parameters())
+        parameters = parameters_of(self.model)
+        odd = {n: (~local(p).isfinite()).sum() for n, p in parameters.items()}
+        finite = not any(totals(odd, parameters))
         ahead, left = _NOTHING, None
         if finite:
             w, z = self._effective(), self.target().values
@@ -154,8 +170,8 @@ class Handle(Attachable):
         kept = {name: (z[name] != 0).float() for name in self.constraint.names}
         if self.constraint.contains(kept):
             return None
-        left = sum(float(k.sum()) for k in kept.values()) / sum(k.numel() for k in kept.values())
-        return left, self.constraint.density
+        left = sum(totals({name: local(k).sum() for name, k in kept.items()}, kept))
+        return left / sum(k.numel() for k in kept.values()), self.constraint.density
 
     def _effective(self) -> dict[str, Tensor]:
         """The constrained weights as they count for the loss."""
@@ -221,10 +237,10 @@ class Handle(Attachable):
                 "run began with"
             )
         check_entries(saved, self.state_dict(), optional=_NEWER)
-        parameters = dict(self.model.named_parameters())
+        parameters = parameters_of(self.model)
         for what in ("masks", "frozen"):
             check_tensors(what, saved[what], parameters)
 
 
-_NEWER = ("density", "count", "forced", "figures")
+_NEWER = ("density", "count", "forced", "figures", "parts")
 _NOTHING = Taken(weight={}, violation={})

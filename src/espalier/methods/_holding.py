@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from espalier._ground.sharding import local
 from espalier._ground.types import Masks, Weights
 from espalier.errors import ShapeError, UnknownNameError, nearest
 
@@ -54,8 +55,8 @@ def hold_(parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None
                 f"{name}: a mask of shape {tuple(mask.shape)} for a parameter of shape "
                 f"{tuple(parameters[name].shape)}; the two must be equal"
             )
-        held.append(parameters[name])
-    torch._foreach_mul_(held, list(masks.values()))
+        held.append(local(parameters[name]))
+    torch._foreach_mul_(held, [local(mask) for mask in masks.values()])
     torch._foreach_add_(held, 0.0)  # -3 * 0 is -0.0; adding zero makes it +0.0, the same bytes
 
 

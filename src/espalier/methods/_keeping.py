@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from espalier._ground.sharding import parameters_of
 from espalier._ground.types import Masks
 from espalier.methods._handle import Handle
 from espalier.methods._method import Cut, Method, Setting
@@ -40,6 +41,7 @@ class Keeping(Handle):
         sentence="The zeros of earlier stages were held from the first step on, and what the constraint still "
         "asked for was cut."
     )
+    needs_whole = None
 
     def __init__(
         self,
@@ -55,10 +57,8 @@ class Keeping(Handle):
     @torch.no_grad()
     def target(self) -> Cut:
         """Π_S of the weights that are held; they are zero elsewhere, and zeros go first."""
-        weights: dict[str, Tensor] = {
-            n: self.model.get_parameter(n).detach() for n in self.constraint.names
-        }
+        weights: dict[str, Tensor] = {n: p.detach() for n, p in self._tensors.now().items()}
         masks = self.constraint.support(weights)
-        masks |= self.constraint.implied(masks, dict(self.model.named_parameters()))
+        masks |= self.constraint.implied(masks, parameters_of(self.model))
         both = {n: mask & self._held[n] if n in self._held else mask for n, mask in masks.items()}
         return Cut(values=self.constraint.project(weights), free={**self._held, **both})

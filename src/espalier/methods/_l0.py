@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from espalier._ground.types import Masks
 from espalier.methods._evidence import record
-from espalier.methods._gates import Gated, units_of, unsharded
+from espalier.methods._gates import Gated, units_of
 from espalier.methods._handle import Handle
 from espalier.methods._hard_concrete import HardConcrete, location
 from espalier.methods._method import Cut, Method, Setting
@@ -84,6 +84,7 @@ class L0(Method):
 class Gating(Handle):
     """L0 at work on a model. Gates are drawn from torch's global generator, once per forward pass."""
 
+    needs_whole = "l0 multiplies"
     approach = Approach(
         sentence="The gates had closed in training what the cut took, measured on the weights times their gates.",
         remedy="raise dual_lr or the gates' lr, or train longer",
@@ -93,7 +94,7 @@ class Gating(Handle):
         self, model: nn.Module, constraint: Constraint, method: L0, setting: Setting
     ) -> None:
         super().__init__(model, constraint)
-        parameters = unsharded(model, constraint.names, "l0 multiplies")
+        parameters = self._tensors.now()
         self.method, self._cut = method, False
         self._always: Masks = {**setting.held, **constraint.held}
         units = units_of(constraint, next(iter(parameters.values())).device)

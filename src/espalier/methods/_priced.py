@@ -24,7 +24,7 @@ class Priced(Handle):
         self, model: nn.Module, constraint: Constraint, optimizer: Optimizer | None
     ) -> None:
         super().__init__(model, constraint, optimizer)
-        self._loss, self._cut = MeanLoss(), False
+        self._loss, self._cut = MeanLoss(world=self.world), False
 
     @torch.no_grad()
     def _after_step_(self, loss: Tensor | float | None) -> None:

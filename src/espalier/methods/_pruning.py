@@ -9,17 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from espalier._ground.sharding import count, distributed, local, parameters_of
 from espalier._ground.tree import onto
 from espalier._ground.types import Masks, Weights
+from espalier._ground.world import World
 from espalier._ground.wrapping import unwrapped, unwrapped_optimizer
 from espalier.errors import AdviceWarning, RequestError, shown
+from espalier.methods._alike import CHECKED_EVERY, check_alike
 from espalier.methods._constrained import Constrained
 from espalier.methods._evidence import MeanLoss, evidence
 from espalier.methods._handle import Handle
 from espalier.methods._method import Cut
 from espalier.methods._repricing import check_priced, repriced
 from espalier.methods._states import check_tensors
-from espalier.sets import Constraint
+from espalier.sets import Constraint, Sharded
 from espalier.sets._priced import priced, with_priced
 from espalier.solvers import Approach, Observed, Pulling, Solver, State
 from espalier.solvers._algebra import difference, penalty_terms
@@ -58,6 +61,8 @@ class Pruning(Handle):
             Without it f is the mean training loss of the interval, which costs nothing; and where no step
             was told its loss, the condition is not asked.
         held: Masks of zeros that are held from the beginning, besides the constraint's own.
+        world: The ranks that decide together, each with its part of every batch; by default all of the default
+            process group of ``torch.distributed``, else this process alone.
         advise: Whether to warn (``AdviceWarning``) of settings that will probably disappoint.
         settings: Those of :class:`Constrained`, beside a solver: ``cadence=10, settle=None`` …
 
@@ -90,6 +95,7 @@ class Pruning(Handle):
         probe: Callable[[], float] | None = None,
         *,
         held: Masks | None = None,
+        world: World | None = None,
         advise: bool = True,
         **settings: Any,
     ) -> None:
@@ -112,13 +118,14 @@ class Pruning(Handle):
             raise RequestError(
                 f"steps={steps}; give the planned optimiser steps, at least 1, or None"
             )
-        super().__init__(model, plan, optimizer)
+        super().__init__(model, plan, optimizer, world)
+        plan = self.constraint
         self.method, self.solver, self.steps, self._probe = method, method.solver, steps, probe
         check_priced(plan, method.solver)
         self._budget: Constraint = plan  # as its parts stand, where they move
         self._slack = self._slack_at(0)
         self._settled = False
-        self._loss = MeanLoss()
+        self._loss = MeanLoss(world=self.world)
         self._gradients: dict[str, Tensor] = {}
         self._gauge = method.metric.gauge(model, plan.names, optimizer)
         state = self.solver.init(self._weights(), self._at(self._slack))
@@ -131,6 +138,8 @@ class Pruning(Handle):
         self.advice = method.advice(steps) if advise else ()
         for text in self.advice:
             warnings.warn(text, AdviceWarning, stacklevel=2)
+
+    needs_whole = None
 
     @property
     def approach(self) -> Approach:
@@ -174,11 +183,11 @@ class Pruning(Handle):
                 for name, g in gradients.items()
             }
         if self._stored.offset and not self.method.decoupled:
-            grads = list(gradients.values())
-            torch._foreach_add_(grads, [self._stored.offset[n] for n in parameters])
-            torch._foreach_add_(
-                grads, [p.detach() for p in parameters.values()], alpha=self._stored.pull
-            )
+            # Gradients of shards are means over the ranks already: the pull is whole, and not divided.
+            grads = [local(g) for g in gradients.values()]
+            torch._foreach_add_(grads, [local(self._stored.offset[n]) for n in parameters])
+            weights = [local(p.detach()) for p in parameters.values()]
+            torch._foreach_add_(grads, weights, alpha=self._stored.pull)
         if self._owes_pull():
             self._pull.added(next(iter(gradients.values())), self.optimizer)
 
@@ -221,7 +230,7 @@ class Pruning(Handle):
             held = {n: torch.where(self._held[n], w, 0) for n, w in weights.items()}
             return Cut(values=at.project(held), free=self._held)
         masks = at.support(weights)
-        implied = self.constraint.implied(masks, dict(self.model.named_parameters()))
+        implied = self.constraint.implied(masks, parameters_of(self.model))
         free = self._still_held(masks | implied)
         # A tensor may lose slices to units of others too: what nothing reads goes with the cut.
         cut = {n: torch.where(free[n], z, 0) for n, z in at.project(weights).items()}
@@ -245,11 +254,10 @@ class Pruning(Handle):
         slack = self._slack_at(self._count)
         w, old, loss = self._weights(), self._stored.state(), self._f()
         budget = self._budget
-        diagonal = self._gauge.diagonal(self._parameters())
-        self._budget = repriced(budget, w, old, diagonal, self.method.decoupled)
+        self._budget = repriced(budget, w, old, self._diagonal(), self.method.decoupled)
         at = self._at(slack, moved=slack != self._slack or self._budget is not budget)
         self._slack = slack
-        if not all(bool(g.isfinite().all()) for g in self._gradients.values()):
+        if any(count(~g.isfinite()) for g in self._gradients.values()):
             return  # a gradient scaler leaves out such a step, and its update goes with it
         progress = 0.0 if self.steps is None else self._count / self.steps
         seen = Observed(loss=loss, gradients=self._gradients, progress=progress)
@@ -270,6 +278,21 @@ class Pruning(Handle):
         )
         self._held = self._within(state.held)
         self._stored = Stored.of(replace(state, held={}))
+        if len(self.updates) % CHECKED_EVERY == 0:
+            check_alike(self.world, self._alike(w), self._count)
+
+    def _alike(self, w: Weights) -> dict[str, Any]:
+        """What ranks that train copies of one model must hold alike, by what a message calls it."""
+        stored = self._stored
+        tensors = (
+            ("weights of", w), ("masks of", self._held), ("multipliers of", stored.offset),
+            ("Z of", {n: packed.values for n, packed in stored.z.items()} if stored.offset else {}),
+        )  # fmt: skip
+        parted = {n for n, x in w.items() if distributed(x)}
+        named = {
+            f"{what} {n}": x for what, own in tensors for n, x in own.items() if n not in parted
+        }
+        return {"steps": self._count, "solver's numbers": stored.scalars, **named}
 
     def _settling(self) -> bool:
         return self.method.settles_at(self._count, self.steps, self.constraint.density)
@@ -303,13 +326,21 @@ class Pruning(Handle):
         }
 
     def _at(self, slack: float, moved: bool = False) -> _At:
-        diagonal = self._gauge.diagonal(self._parameters())
+        diagonal = self._diagonal()
         return _At(
             constraint=self._budget.opened(slack),
             diagonal=diagonal,
             metric=diagonal if self.method.decoupled else None,
             moved=moved,
         )
+
+    def _diagonal(self) -> Weights | None:
+        """H as all ranks have measured it, placed as the weights."""
+        self._gauge.share_(self.world)
+        diagonal = self._gauge.diagonal(self._parameters())
+        if diagonal is None or not isinstance(self.constraint, Sharded):
+            return diagonal
+        return self.constraint.placed(diagonal)
 
     def _slack_at(self, count: int) -> float:
         return self.method.slack(count, self.steps, self.constraint.density)
@@ -320,7 +351,7 @@ class Pruning(Handle):
         mean = self._loss.take(self._count, advice)
         if self._probe is None:
             return mean
-        probed = MeanLoss()
+        probed = MeanLoss(world=self.world)
         probed.add(self._probe())
         return probed.take(self._count, advice)
 
@@ -379,13 +410,16 @@ class Pruning(Handle):
             )
         parameters = self._parameters()
         part = priced(self.constraint)
-        if part is not None and saved["parts"].keys() != part.parts.keys():
+        if part is not None and saved.get("parts", {}).keys() != part.parts.keys():
             raise RequestError(
                 "the state has other parts of the budget; give that of this very plan"
             )
         MeanLoss().load_state_dict(saved["loss"])
         stored = saved["stored"]
-        shapes = {n: torch.empty(z["shape"], device="meta") for n, z in stored["z"].items()}
+        shapes = {
+            n: z["dense"] if "dense" in z else torch.empty(z["shape"], device="meta")
+            for n, z in stored["z"].items()
+        }
         for what, tensors in (
             ("Λ", stored["offset"]),
             ("Z", shapes),

@@ -146,7 +146,7 @@ class Averaging(Handle):
                 draw_(parameter, method.scale, generator, he=method.he)
         self._held = {**setting.held, **constraint.held}
         hold_(dict(model.named_parameters()), self._held)
-        self._loss = MeanLoss()
+        self._loss = MeanLoss(world=self.world)
 
     @property
     def retraining(self) -> bool:

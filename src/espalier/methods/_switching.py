@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from espalier._ground.types import Masks
 from espalier.methods._certificate import Certificate
 from espalier.methods._evidence import MeanLoss, record
-from espalier.methods._gates import units_of, unsharded
+from espalier.methods._gates import units_of
 from espalier.methods._handle import Handle
 from espalier.methods._method import Cut, Setting
 from espalier.methods._recovery import Recovery, Returns
@@ -29,6 +29,7 @@ RECORD_EVERY = 20
 class Switching(Handle):
     """AutoPrune at work on a model."""
 
+    needs_whole = "autoprune switches"
     approach = Approach(
         sentence="The units that the cut took were off in training, measured on the weights that were on.",
         remedy="let the budget close earlier, or train longer",
@@ -38,11 +39,11 @@ class Switching(Handle):
         self, model: nn.Module, constraint: Constraint, method: "AutoPrune", setting: Setting
     ) -> None:
         super().__init__(model, constraint)
-        parameters = unsharded(model, constraint.names, "autoprune switches")
+        parameters = self._tensors.now()
         self.method, self.steps = method, setting.steps
         part = method.held_out_of(setting.task)
         self._held_out = None if part is None else HeldOut(part, setting.autocast)
-        self._loss = MeanLoss()
+        self._loss = MeanLoss(world=self.world)
         self._cut = False
         self._always: Masks = {**setting.held, **constraint.held}
         units = units_of(constraint, next(iter(parameters.values())).device)

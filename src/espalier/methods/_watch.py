@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from espalier._ground.sharding import local, parameters_of, reshard_
 from espalier.errors import RequestError, UnknownNameError, shown
 
 
@@ -29,7 +30,7 @@ class Tensors:
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         self._model = model
-        every = dict(model.named_parameters())
+        every = parameters_of(model)
         tied: dict[int, str] = {}
         for name in names:
             parameter = model.get_parameter(name)
@@ -52,6 +53,7 @@ class Tensors:
         Raises:
             RequestError: One was replaced since the handle was made.
         """
+        reshard_(self._model)
         for name, parameter in self._made_for.items():
             if self._found(name) is not parameter:
                 raise RequestError(
@@ -125,7 +127,7 @@ class PullWatch:
                 "the gradients were made anew between add_gradients_() and optimizer.step(), and the pull is lost; "
                 "call zero_grad() before backward()"
             )
-        self._used = {id(g): (weakref.ref(g), g._version) for g in grads}
+        self._used = {id(g): (weakref.ref(g), local(g)._version) for g in grads}
 
     def adding(self, gradient: Tensor) -> None:
         """The pull is about to be added to the gradients of which this is the first.
@@ -138,7 +140,7 @@ class PullWatch:
                 "the optimizer stepped and step() was not called; call it after every optimizer.step(), with the loss"
             )
         used, version = self._used.get(id(gradient), (None, 0))
-        if used is not None and used() is gradient and gradient._version == version:
+        if used is not None and used() is gradient and local(gradient)._version == version:
             raise RequestError(
                 "add_gradients_() was called after optimizer.step(), so that nothing pulls the weights; call it after "
                 "backward() and before optimizer.step()"
@@ -196,7 +198,7 @@ class _ScaleWatch:
         if (
             self._done
             or not hasattr(optimizer, "_optimizer_step_pre_hooks")
-            or not gradient.numel()
+            or not local(gradient).numel()
         ):
             return
         assert optimizer is not None
@@ -231,4 +233,5 @@ class _ScaleWatch:
 
 def _middle(x: Tensor) -> Tensor:
     """One element, without a copy of the rest."""
-    return x.detach()[tuple(size // 2 for size in x.shape)]
+    part = local(x).detach()
+    return part[tuple(size // 2 for size in part.shape)]

@@ -9,6 +9,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from espalier._ground.types import Weights
+from espalier._ground.world import World
 from espalier.errors import RequestError
 from espalier.metrics._metric import Gauge, Metric
 
@@ -71,6 +72,10 @@ class _ActivationGauge(Gauge):
 
     def observe(self, gradients: Weights) -> None:
         self._begun = True
+
+    def share_(self, world: World) -> None:
+        for name, mean in self._mean.items() if world.size > 1 else ():
+            self._mean[name] = world.sum(mean) / world.size
 
     def diagonal(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor] | None:
         unseen = [name for name in parameters if name not in self._mean]

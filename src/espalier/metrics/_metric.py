@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from espalier._ground.registry import Family
 from espalier._ground.types import Weights
+from espalier._ground.world import World
 
 
 class Gauge:
@@ -23,6 +24,12 @@ class Gauge:
 
     def observe(self, gradients: Weights) -> None:
         """See the loss's own gradients, once per step, before anything is added to them."""
+
+    def share_(self, world: World) -> None:
+        """Replace what was measured on this rank's part of the data by the mean over the ranks.
+
+        Gradients are such means already; only what looks at activations has something to do.
+        """
 
     def diagonal(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor] | None:
         """H per parameter, shapes of the weights, ≥ 0; ``None`` for the plain norm or before it is known."""

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from espalier._ground.sharding import peak
 from espalier._ground.types import Weights
 
 SMALLEST = 1e-6
@@ -30,12 +31,12 @@ def ranking(scores: Weights, w: Weights) -> dict[str, Tensor]:
         >>> h["w"].tolist()[:2]
         [0.0, 4.0]
     """
-    lowest = min([0.0, *(float(s[w[n] != 0].min()) for n, s in scores.items() if w[n].any())])
+    lowest = min([0.0, *(-peak((-s).where(w[n] != 0, -torch.inf)) for n, s in scores.items())])
     found = {}
     for name, s in scores.items():
         square = w[name].detach().double().square()
         # The floor holds h within what float32 can rank beside the largest weights; without it one tiny
         # weight would push all others under its smallest number.
-        floor = float(square.max() if square.numel() else 0.0) * SMALLEST**2
+        floor = max(0.0, peak(square)) * SMALLEST**2
         found[name] = (s.detach().double() - lowest).clamp(min=0) / square.clamp(min=floor or 1.0)
     return found

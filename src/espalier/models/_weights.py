@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from espalier._ground.reading import opened
 from espalier._ground.safetensors import read_tensors
 from espalier.errors import CheckpointError, RequestError
+from espalier.models._darknet_file import is_darknet, load_darknet
+from espalier.models._yolo import Darknet
 
 _PICKLE_SUFFIXES = {".pt", ".pth", ".th", ".bin", ".pkl", ".pickle", ".ckpt", ".tar"}
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")  # torch.save's zip, and a bare pickle
@@ -17,7 +19,7 @@ _LISTED = 8  # names in a message before the rest is only counted
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Copy the tensors of a safetensors file into ``model``, all of them or none.
+    """Copy the tensors of a safetensors file into ``model``, all of them or none; for YOLO also darknet's ``.weights``.
 
     Keys must be those of ``model.state_dict()``; only ``num_batches_tracked``, which nothing in
     evaluation reads, and a second name of a tensor that is there (tied weights) may be missing.
@@ -32,6 +34,14 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
             are not the model's; the message lists them.
         RequestError: The file is a pickle, which could run code when opened.
     """
+    if is_darknet(Path(path)):
+        if not isinstance(model, Darknet):
+            raise RequestError(
+                f"{path} is a file of darknet's, for yolov3, yolov3_spp and yolov3_tiny; "
+                f"{type(model).__name__} takes safetensors"
+            )
+        load_darknet(model, path)
+        return
     tensors = _read(Path(path))
     own = model.state_dict()
     problems = [*_missing(own, tensors), *_unexpected(own, tensors), *_misshapen(own, tensors)]

@@ -3,7 +3,8 @@
 from espalier.recipe._methods import SOLVERS
 from espalier.recipe._optimising import LearningRate, Optimiser
 from espalier.recipe._overriding import override
-from espalier.recipe._recipe import Recipe, expanded, load, validate
+from espalier.recipe._paths import expanded
+from espalier.recipe._recipe import Recipe, load, validate
 from espalier.recipe._schema import json_schema
 
 __all__ = [

@@ -1,6 +1,5 @@
 """From a recipe to the objects it names: model, task, plan, solver, optimiser, schedule."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from espalier import data, models, tasks
+from espalier._ground.world import World
 from espalier.errors import RecipeError, RequestError
 from espalier.methods import Constrained, GradualFreezing, Method
 from espalier.metrics import diagonal
@@ -20,7 +20,8 @@ from espalier.recipe._latency import plan_latency
 from espalier.recipe._methods import RULES, make_method
 from espalier.recipe._own_task import make_own_task
 from espalier.recipe._part import Named
-from espalier.recipe._recipe import Recipe, expanded
+from espalier.recipe._paths import expanded
+from espalier.recipe._recipe import Recipe
 from espalier.recipe._sections import (
     DataSection,
     Phase,
@@ -135,10 +136,7 @@ def make_model(recipe: Recipe, given: Mapping[str, Any]) -> nn.Module:
         CheckpointError: The weights do not fit.
     """
     section = recipe.model
-    arguments = dict(section.arguments)
-    if section.name in models.NAMES:
-        taken = inspect.signature(models.NAMES[section.name].function).parameters
-        arguments = {name: value for name, value in given.items() if name in taken} | arguments
+    arguments = models.accepted(section.name, given) | section.arguments
     torch.manual_seed(recipe.training.seed)
     model = models.build(section.name, **arguments)
     if section.weights is not None:
@@ -186,10 +184,12 @@ def make_plan(
     try:
         if section.latency is not None:
             threads = recipe.training.threads or 1
-            return plan_latency(
+            found = plan_latency(
                 section.latency, model, task.example_input, threads=threads,
                 allocation=_allocation(recipe, model, task, known, note), **wanted,
             )  # fmt: skip
+            # Clocks differ between ranks; they go on with what rank 0 measured.
+            return Plan.from_dict(World.current().agree(found.to_dict()))
         return plan(
             model,
             allocation=_allocation(recipe, model, task, known, note),

@@ -1,6 +1,5 @@
 """The recipe: one validated YAML file that says all of a run."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +8,7 @@ from annotated_types import Ge
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from espalier.errors import RecipeError, shown
+from espalier.errors import RecipeError
 from espalier.recipe import _yaml
 from espalier.recipe._messages import messages
 from espalier.recipe._methods import SOLVERS, SolverChoice
@@ -24,6 +23,7 @@ from espalier.recipe._sections import (
     ModelSection,
     Phase,
     PlanSection,
+    PublishedSection,
     QuantiseSection,
     StageSection,
     TrainingSection,
@@ -38,6 +38,8 @@ class Recipe(Section):
 
     title: str = ""
     """What this is, for people."""
+    published: PublishedSection | None = None
+    """The row of a paper that it is for; `espalier recipes` lists it."""
     model: Annotated[ModelSection, ByName]
     """The network."""
     data: Annotated[DataSection | None, ByName] = None
@@ -207,20 +209,3 @@ def load(path: str | Path, settings: Sequence[str] = ()) -> tuple[Recipe, dict[s
     for setting in settings:
         content = override(content, setting)
     return validate(content, str(path)), content
-
-
-def expanded(path: str) -> Path:
-    """A path of a recipe with ``~`` and ``${VAR}`` written out.
-
-    Raises:
-        RecipeError: The variable is not set.
-    """
-    if "\0" in path:
-        raise RecipeError(f"{shown(path)}: a path has no NUL in it")
-    written = os.path.expandvars(os.path.expanduser(path))
-    if "${" in written:
-        name = written.split("${", 1)[1].split("}", 1)[0]
-        raise RecipeError(
-            f"{path}: the environment variable {name} is not set; export it, or use --set"
-        )
-    return Path(written)

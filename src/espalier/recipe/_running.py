@@ -1,8 +1,11 @@
 """From a recipe to a run: everything is made and checked first, then trained into a run folder."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
@@ -12,7 +15,9 @@ from espalier._ground.described import flat
 from espalier._ground.documents import dump_yaml
 from espalier._ground.environment import environment
 from espalier._ground.events import OnEvent
+from espalier._ground.world import ALONE, World
 from espalier.errors import RequestError
+from espalier.methods import check_alike
 from espalier.planning import Plan
 from espalier.recipe._building import (
     make_model,
@@ -35,7 +40,7 @@ from espalier.runs import (
 from espalier.tasks import Task
 from espalier.training import build_optimizer
 
-_FREE = {"title", "checkpoint", "compare"}
+_FREE = {"title", "published", "checkpoint", "compare"}
 """Sections that may differ when a run is resumed: they change nothing of what it computes."""
 
 
@@ -109,7 +114,12 @@ class Job:
 
 
 def run(
-    job: Job, folder: Path | str, *, resume: bool = False, on_event: OnEvent | None = None
+    job: Job,
+    folder: Path | str,
+    *,
+    resume: bool = False,
+    on_event: OnEvent | None = None,
+    world: World = ALONE,
 ) -> RunResult:
     """Do the job, into a run folder.
 
@@ -118,6 +128,8 @@ def run(
         folder: Made if it is not there.
         resume: Go on with the run the folder holds; a finished one is read, not run.
         on_event: Called with every event, as :func:`espalier.training.fit` does.
+        world: The ranks that do it together. Rank 0 has the folder; the others work in one of their own, which is
+            gone at the end.
 
     Raises:
         RequestError: The folder holds a run of another recipe.
@@ -128,23 +140,45 @@ def run(
         config = read_run(path).config
         if "identity" not in config:  # of an older version; else it says more than the recipe does
             check_same(config.get("recipe", {}), recipe.settings(), path)
-    return run_stages(
-        job.model,
-        job.task,
-        make_stages(recipe, job.planned, job.task.steps_per_epoch),
-        path,
-        seed=recipe.training.seed,
-        probe=recipe.probe,
-        resume=resume,
-        options=RunOptions(
-            config={"recipe": recipe.settings(), "seed": recipe.training.seed, **environment()},
-            texts={"recipe.yaml": dump_yaml(dict(job.content))},
-            settings=deciding(recipe),
-            checkpoint_every=recipe.checkpoint.steps,
-            checkpoint_seconds=recipe.checkpoint.seconds,
-            on_event=on_event,
-        ),
-    )
+    config = {"recipe": recipe.settings(), "seed": recipe.training.seed, "ranks": world.size}
+    check_alike(world, {f"{name} of the model": x for name, x in job.model.state_dict().items()}, 0)
+    with _own_folder(path, world) as own:
+        return run_stages(
+            job.model,
+            job.task,
+            make_stages(recipe, job.planned, job.task.steps_per_epoch),
+            own,
+            seed=recipe.training.seed,
+            probe=recipe.probe,
+            resume=resume,
+            options=RunOptions(
+                config={**config, **environment()},
+                texts={"recipe.yaml": dump_yaml(dict(job.content))},
+                settings=deciding(recipe),
+                checkpoint_every=recipe.checkpoint.steps,
+                checkpoint_seconds=recipe.checkpoint.seconds,
+                on_event=on_event,
+            ),
+            world=world,
+        )
+
+
+@contextmanager
+def _own_folder(path: Path, world: World) -> Iterator[Path]:
+    """Where this rank works: rank 0 in the run folder, any other in a copy of it that is then thrown away.
+
+    Stages read back what they wrote, so that each rank needs the files; but the run is rank 0's alone to keep.
+    """
+    if world.rank == 0:
+        world.gather(None)  # nothing is written before the others have their copies
+        yield path
+        return
+    with TemporaryDirectory(prefix="espalier-") as scratch:
+        own = Path(scratch) / "run"
+        if path.is_dir():
+            shutil.copytree(path, own, ignore=shutil.ignore_patterns("lock"))
+        world.gather(None)
+        yield own
 
 
 def deciding(recipe: Recipe) -> dict[str, Any]:

@@ -225,6 +225,23 @@ class PlanSection(Section):
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
+class PublishedSection(Section):
+    """The row of a paper that a recipe is for; it decides nothing."""
+
+    paper: str
+    """Which paper."""
+    row: str
+    """Where it stands, such as `Table 1, ResNet-18`."""
+    rate: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")]
+    """The compression it states, in quotes, with the paper's digits."""
+    counts: Literal["all_nonbias", "conv_fc_weights", "conv_only"]
+    """The convention in which the paper counts."""
+    figure: str
+    """What the model then did there."""
+    profile: Literal["stated", "derived", "ours"]
+    """Whether the shares of the layers are the paper's, follow from its figures, or are ours."""
+
+
 class Phase(Section):
     """One phase of training; what it leaves out is as in `training`."""
 

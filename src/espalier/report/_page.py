@@ -13,6 +13,7 @@ from espalier.report import _tables as tables
 from espalier.report import _words as words
 from espalier.report import figures
 from espalier.report._groups import MethodRuns, compare
+from espalier.report._pictures import Seen, pictures
 from espalier.report._runs import DENSE, Run
 from espalier.report._smaller import Smaller, smaller
 from espalier.report._tables import Table
@@ -28,6 +29,7 @@ class RunEvidence:
     label: str
     outcome: str
     sentence: str
+    pictures: Sequence[Seen]
     heatmaps: Sequence[Heatmap]
     heatmaps_left_out: int
     conditions: Sequence[Drawing]
@@ -88,13 +90,14 @@ def render(runs: Sequence[Run]) -> str:
 
 def _evidence(group: MethodRuns, index: int) -> RunEvidence:
     run, name = group.runs[0], f"run{index}"
-    pictures, left_out = figures.heatmaps(run)
+    heatmaps, left_out = figures.heatmaps(run)
     outcome = str((run.result or {}).get("outcome") or "unfinished")
     return RunEvidence(
         label=group.label,
         outcome=outcome.replace("_", " "),
         sentence=words.verdict(run),
-        heatmaps=pictures,
+        pictures=pictures(run),
+        heatmaps=heatmaps,
         heatmaps_left_out=left_out,
         conditions=figures.conditions(run, name),
         certificate=figures.certificate(run, name),

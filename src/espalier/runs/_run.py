@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from espalier._ground.files import write_bytes
+from espalier._ground.world import ALONE, World
 from espalier.methods import Handle, KeepZeros, Setting
 from espalier.planning import Plan
 from espalier.runs._aims import Planned, Round
@@ -18,7 +20,7 @@ from espalier.runs._starting import left_by_cut, start_
 from espalier.runs._state import RunState, check_weights, result_of, zeros_fit
 from espalier.runs._taking import stage_of
 from espalier.sets import Constraint
-from espalier.tasks import Task
+from espalier.tasks import Drawn, Task
 from espalier.training import (
     CALIBRATION_BATCHES,
     FitResult,
@@ -49,9 +51,10 @@ class Run:
         seed: int,
         probe: bool,
         options: RunOptions,
+        world: World = ALONE,
     ) -> None:
         self.run, self.model, self.task, self.stages = run, model, task, stages
-        self.seed, self.probe, self.options = seed, probe, options
+        self.seed, self.probe, self.options, self.world = seed, probe, options, world
         self.constraint: Constraint | None = None
         self.state = RunState()
 
@@ -122,6 +125,7 @@ class Run:
         if self.state.dense is None:
             self.state.dense = self.task.evaluate(self.model)
             self.run.write_weights("before.safetensors", self.model.state_dict())
+            self.draw("dense")
         self.constraint = stage.aim.decide(self.run, self.model, self.task)
         self.run.identify({**self.run.identity, **plan_written(self.run)})
         self.state.note(self.run.notes)
@@ -169,7 +173,7 @@ class Run:
             autocast=autocast_dtype(training), run=self.run,
             snapshots=snapshots_of(self.stages, stage.name),
             checkpoint_every=options.checkpoint_every, checkpoint_seconds=options.checkpoint_seconds,
-            on_event=options.on_event,
+            on_event=options.on_event, world=self.world,
         )  # fmt: skip
 
     def _cut_(self, handle: Handle) -> tuple[Mapping[str, float], Mapping[str, float] | None]:
@@ -210,6 +214,12 @@ class Run:
 
     def _note_levels(self) -> None:
         self.state.note_levels(self.run, self.model, self.constraint)
+
+    def draw(self, when: str) -> None:
+        """What the model says now to a few test samples, for people: ``WHEN-1.png`` and so on."""
+        if isinstance(self.task, Drawn):
+            for number, picture in enumerate(self.task.pictures(self.model), 1):
+                write_bytes(self.run.to_write(f"{when}-{number}.png"), picture)
 
     def check_weights(self) -> None:
         """Refuse to end with weights that are not what the cuts left and the plan allows."""

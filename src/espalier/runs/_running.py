@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
+from espalier._ground.world import ALONE, World
 from espalier.errors import NonFiniteError
 from espalier.models import load_weights
 from espalier.planning import Plan
@@ -52,6 +53,7 @@ def run_stages(
     probe: bool = False,
     resume: bool = False,
     options: RunOptions | None = None,
+    world: World = ALONE,
 ) -> RunResult:
     """Run stages one after the other; the folder then holds the weights and the evidence.
 
@@ -64,6 +66,7 @@ def run_stages(
         probe: Ask SLR's condition (3) of one fixed batch instead of the interval's mean loss.
         resume: Go on with the run in ``folder``. One that has ended is read, not run.
         options: How it is kept, and who hears of it.
+        world: The ranks that run it together, each with a folder of its own and a model of the same weights.
 
     Raises:
         RequestError: A list of stages that cannot be run.
@@ -92,7 +95,7 @@ def run_stages(
         else:
             take_up_(run, identity, stages, options)
             rehearse(model, task, stages, seed)
-        going = Run(run, model, task, stages, seed, probe, options)
+        going = Run(run, model, task, stages, seed, probe, options, world)
         try:
             going.all_stages()
         except NonFiniteError as error:
@@ -100,6 +103,7 @@ def run_stages(
             raise
         going.check_weights()
         run.write_weights("weights.safetensors", model.state_dict())
+        going.draw("pruned")
         result = going.result()
         write_result(run.to_write("result.json"), result)
         return RunResult(path=run.path, model=model, plan=plan_of(run), result=result)

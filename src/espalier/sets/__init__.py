@@ -37,6 +37,7 @@ from espalier.sets._on_levels import OnLevels
 from espalier.sets._priced import Priced
 from espalier.sets._product import Part, Product
 from espalier.sets._set import GroupSet, Set
+from espalier.sets._sharded import Sharded
 from espalier.sets._shared import Shared
 from espalier.sets._tilings import Channels, Columns, Filters, Kernels, Unstructured
 from espalier.sets._within import Within
@@ -63,6 +64,7 @@ __all__ = [
     "Priced",
     "Product",
     "Set",
+    "Sharded",
     "Shared",
     "Unstructured",
     "Within",

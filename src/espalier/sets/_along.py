@@ -27,7 +27,7 @@ class Along:
 
 
 def energy_of(name: str, w: Tensor, metric: Tensor | None, along: Along) -> Tensor:
-    """hᵢ wᵢ² in float64, shape of the tensor.
+    """hᵢ wᵢ², each as exact as the weights, in float64: sums of them are exact; shape of the tensor.
 
     Raises:
         ShapeError: The axis has another size.
@@ -37,8 +37,8 @@ def energy_of(name: str, w: Tensor, metric: Tensor | None, along: Along) -> Tens
         raise ShapeError(
             f"{name}: shape {tuple(w.shape)} but {len(along.units)} indices along axis {along.axis}"
         )
-    e, exponent = energy(w.double(), metric)
-    e = e * (2.0**exponent if exponent < 1024 else torch.inf)
+    e, exponent = energy(w, metric)
+    e = e.double() * (2.0**exponent if exponent < 1024 else torch.inf)
     if e.numel() and not bool(torch.isfinite(e.amax())):
         raise NonFiniteError(f"{name}: the energy of a unit overflows float64")
     return e
@@ -46,7 +46,7 @@ def energy_of(name: str, w: Tensor, metric: Tensor | None, along: Along) -> Tens
 
 def spread(along: Along, chosen: Tensor, shape: Sequence[int]) -> Tensor:
     """Booleans over a tensor from booleans over the units."""
-    units = torch.tensor(along.units, device=chosen.device)
+    units = torch.tensor(along.units, dtype=torch.int64, device=chosen.device)
     stays = chosen[units.clamp(min=0)] | (units == STAYS)
     thin = [1] * len(shape)
     thin[along.axis] = len(along.units)

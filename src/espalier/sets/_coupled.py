@@ -70,7 +70,7 @@ class Coupled:
                 raise BudgetError(f"keep={keep} of a group of {size} units; give 0 to {size}")
         total = sum(self.sizes)
         for name, along in self._all():
-            if not along.units or not all(STAYS <= u < total for u in along.units):
+            if not all(STAYS <= u < total for u in along.units):
                 raise RequestError(
                     f"{name}: a unit outside 0 … {total - 1} along axis {along.axis}"
                 )
@@ -233,8 +233,12 @@ class Coupled:
         device = next(iter(values.values())).device
         total = torch.zeros(sum(self.sizes) + 1, dtype=torch.float64, device=device)
         for name, along in self.members.items():
-            by_index = values[name].movedim(along.axis, 0).reshape(len(along.units), -1).sum(1)
-            units = torch.tensor(along.units, device=device)
+            n, x = (
+                len(along.units),
+                values[name].movedim(along.axis, 0),
+            )  # n may be 0: a rank's part
+            by_index = x.reshape(n, x.numel() // max(1, n)).sum(1)
+            units = torch.tensor(along.units, dtype=torch.int64, device=device)
             total.index_add_(0, units.where(units >= 0, len(total) - 1), by_index.double())
         return total[:-1]
 

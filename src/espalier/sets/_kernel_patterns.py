@@ -65,7 +65,8 @@ class KernelPatterns(GroupSet):
 
     def inside(self, e: Tensor) -> Tensor:
         by_position = e.T.contiguous()
-        retained = torch.stack([by_position[list(stays)].sum(0) for stays in STAYS])
+        # In float64, as the scores of units are: patterns that retain the same tie, and the first is taken.
+        retained = torch.stack([by_position[list(s)].sum(0, dtype=torch.float64) for s in STAYS])
         return self._table(e.device)[retained.argmax(0)]
 
     def fits_inside(self, nonzero: Tensor) -> bool:

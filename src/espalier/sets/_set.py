@@ -21,7 +21,7 @@ from torch import Tensor
 from espalier._ground.registry import Family, reference
 from espalier._ground.types import Keep
 from espalier.errors import BudgetError
-from espalier.sets._energy import energy
+from espalier.sets._energy import Peaks, energy
 from espalier.sets._layout import Layout
 from espalier.sets._select import largest
 
@@ -144,19 +144,26 @@ class GroupSet(Set):
         scores, inside = self.rank(w, metric)
         return self.mask(largest(scores, count), inside, w.shape)
 
-    def rank(self, w: Tensor, metric: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Score of every unit, shape (units,), and ``inside`` as a mask in ``layout.split``."""
-        return self._rank(energy(w, metric)[0])
+    def rank(
+        self, w: Tensor, metric: Tensor | None = None, peaks: Peaks | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Score of every unit, shape (units,), and ``inside`` as a mask in ``layout.split``.
+
+        Of a part of a tensor, the ``peaks`` of the whole make the scores of all parts comparable.
+        """
+        return self._rank(energy(w, metric, peaks)[0])
 
     def scores(self, w: Tensor, metric: Tensor | None = None) -> Tensor:
         """What a unit is worth, shape (units,): a monotone function of Σ_{i ∈ unit} hᵢ wᵢ²."""
         return self.rank(w, metric)[0]
 
-    def energies(self, w: Tensor, metric: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def energies(
+        self, w: Tensor, metric: Tensor | None = None, peaks: Peaks | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """As :meth:`rank`, with the very Σ hᵢ wᵢ² in float64: comparable between tensors."""
-        e, exponent = energy(w.double(), metric)
+        e, exponent = energy(w, metric, peaks)
         scores, inside = self._rank(e)
-        return scores * (2.0**exponent if exponent < 1024 else torch.inf), inside
+        return scores.double() * (2.0**exponent if exponent < 1024 else torch.inf), inside
 
     def mask(self, chosen: Tensor, inside: Tensor | None, shape: Sequence[int]) -> Tensor:
         """Boolean mask over the tensor from booleans over the units, and what stays inside them."""
@@ -185,7 +192,11 @@ class GroupSet(Set):
         e = e.reshape(split)
         inside = self.inside(e)
         retained = e if inside is None else e * inside
-        return (retained.sum(within) if within else retained).flatten(), inside
+        if not within:
+            return retained.flatten(), inside
+        # Squares in float32 add up in float64 without rounding, wherever they do not lie some nine
+        # orders apart: so equal units tie, in whatever order, on however many ranks, they were added.
+        return retained.sum(within, dtype=torch.float64).flatten(), inside
 
 
 def check_keep(keep: object, most: int, unit: str) -> int:

@@ -16,7 +16,7 @@ from math import prod
 from torch import Tensor
 
 from espalier.errors import ShapeError
-from espalier.sets._energy import magnitude
+from espalier.sets._energy import Peaks, magnitude
 from espalier.sets._layout import Layout, matrix, outputs_inputs, refuse_groups
 from espalier.sets._set import GroupSet
 
@@ -52,8 +52,10 @@ class Unstructured(GroupSet):
     def layout(self, shape: Sequence[int]) -> Layout:
         return Layout(tuple(shape), ())
 
-    def rank(self, w: Tensor, metric: Tensor | None = None) -> tuple[Tensor, None]:
-        return magnitude(w, metric).flatten(), None
+    def rank(
+        self, w: Tensor, metric: Tensor | None = None, peaks: Peaks | None = None
+    ) -> tuple[Tensor, None]:
+        return magnitude(w, metric, peaks).flatten(), None
 
 
 @dataclass(frozen=True)

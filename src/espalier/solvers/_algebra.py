@@ -1,10 +1,12 @@
 """Arithmetic on tensors by name: what every Lagrangian solver writes in its equations."""
 
 from collections.abc import Mapping
+from math import sqrt
 
 import torch
 from torch import Tensor
 
+from espalier._ground.sharding import distributed, local, totals
 from espalier._ground.types import Weights
 
 Named = dict[str, Tensor]
@@ -21,11 +23,15 @@ def ascend(a: Weights, step: float, b: Weights) -> Named:
 
 
 def norms(a: Weights) -> dict[str, float]:
-    """Frobenius norm of each tensor; one transfer from the device for all of them."""
+    """Frobenius norm of each whole tensor; one transfer from the device for all of them."""
     if not a:
         return {}
-    values = torch.stack([n.double() for n in torch._foreach_norm(list(a.values()))]).tolist()
-    return dict(zip(a, values, strict=True))
+    parts = torch._foreach_norm([local(x) for x in a.values()])
+    if not any(distributed(x) for x in a.values()):
+        values = torch.stack([n.double() for n in parts]).tolist()
+        return dict(zip(a, values, strict=True))
+    squares = {name: n.double().square() for name, n in zip(a, parts, strict=True)}
+    return {name: sqrt(x) for name, x in zip(a, totals(squares, a), strict=True)}
 
 
 def size(g: Weights) -> float:
@@ -40,9 +46,9 @@ def penalty_terms(
 
     With a ``metric`` H the multiplier is carried as H⁻¹Λ and both products are weighted by H.
     """
-    total = torch.zeros((), dtype=torch.float64)
+    products = {}
     for name, violation in g.items():
-        weighted = violation if metric is None else violation * metric[name]
-        along = multiplier[name] + (rho / 2) * violation
-        total = total.to(violation.device) + torch.sum(weighted * along, dtype=torch.float64)
-    return float(total)
+        weighted = local(violation if metric is None else violation * metric[name])
+        along = local(multiplier[name]) + (rho / 2) * local(violation)
+        products[name] = torch.sum(weighted * along, dtype=torch.float64)
+    return sum(totals(products, g))

@@ -16,6 +16,8 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from espalier._ground.selection import largest_of
+from espalier._ground.sharding import count, distributed, placed
 from espalier._ground.types import Weights
 from espalier.errors import NonFiniteError, RequestError
 from espalier.solvers._schedules import Constant
@@ -81,14 +83,14 @@ class RigL(Solver):
     def init(self, w: Weights, constraint: Projector) -> RigLState:
         """The support of Π_S(W), or as many weights of each tensor anywhere."""
         held = constraint.support(w)
-        counts = {name: int(mask.sum()) for name, mask in held.items()}
+        counts = {name: count(mask) for name, mask in held.items()}
         anywhere = _anywhere(w, counts, self.random_start or 0)
         # A solver knows no sets, so it asks: do the largest weights stay, wherever they are?
         asked = constraint.support(
             {name: mask.to(w[name].dtype) for name, mask in anywhere.items()}
         )
         for name, mask in anywhere.items():
-            if not torch.equal(mask, asked[name]):
+            if count(mask ^ asked[name]):
                 raise RequestError(
                     f"{name}: RigL moves single weights, but the plan's set ties some together; "
                     "plan with set: unstructured, or choose a method that projects"
@@ -107,9 +109,9 @@ class RigL(Solver):
             )
         fraction, held = self.fraction(seen.progress), dict(state.held)
         for name in w if fraction > 0 else ():
-            if int(held[name].sum()) != state.counts[name]:
+            if (active := count(held[name])) != state.counts[name]:
                 raise RequestError(
-                    f"{name}: {int(held[name].sum())} active weights, not {state.counts[name]}: "
+                    f"{name}: {active} active weights, not {state.counts[name]}: "
                     "some that RigL grew are held at zero by an earlier stage; let RigL be the "
                     "first to hold"
                 )
@@ -130,17 +132,19 @@ def moved(w: Tensor, active: Tensor, gradient: Tensor, fraction: float) -> Tenso
     >>> moved(w, active, torch.tensor([9.0, 1.0, 2.0, -4.0]), fraction=0.5)
     tensor([ True, False, False,  True])
     """
-    if not bool(torch.isfinite(gradient).all()):  # NaN would sort as the largest of all
+    if count(~torch.isfinite(gradient)):  # NaN would sort as the largest of all
         raise NonFiniteError("a gradient is not finite where RigL looks; lower the learning rate")
-    count = int(active.sum())
-    drop = int(fraction * count)
+    on = count(active)
+    drop = int(fraction * on)
     # −1 is below every magnitude: no inactive zero passes for an active one, nothing kept for new.
-    kept = _largest(w.abs().masked_fill(~active, -1.0), count - drop)
+    kept = _largest(w.abs().masked_fill(~active, -1.0), on - drop)
     return kept | _largest(gradient.abs().masked_fill(kept, -1.0), drop)
 
 
 def _largest(scores: Tensor, count: int) -> Tensor:
     """Boolean mask of the ``count`` largest; the sort is stable, so ties go to the lower index."""
+    if distributed(scores):
+        return largest_of(scores, count)
     mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     mask[scores.flatten().argsort(descending=True, stable=True)[:count]] = True
     return mask.reshape(scores.shape)
@@ -150,4 +154,5 @@ def _anywhere(like: Weights, counts: dict[str, int], seed: int) -> dict[str, Ten
     """Random masks of these counts, drawn on the CPU so that every device has the same."""
     generator = torch.Generator().manual_seed(seed)
     drawn = {name: torch.rand(w.shape, generator=generator) for name, w in like.items()}
-    return {name: _largest(x, counts[name]).to(like[name].device) for name, x in drawn.items()}
+    masks = {name: _largest(x, counts[name]).to(like[name].device) for name, x in drawn.items()}
+    return placed(masks, like)

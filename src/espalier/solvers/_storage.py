@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from espalier._ground.sharding import distributed, like, local, placed
 from espalier.solvers._solver import Pulling, State
 
 _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
@@ -49,6 +50,8 @@ class Packed:
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "Packed":
         """The inverse of ``state_dict``."""
+        if "dense" in state:
+            return cls.pack(local(state["dense"]))
         return cls(state["values"], state["bits"], tuple(state["shape"]))
 
 
@@ -81,7 +84,7 @@ class Stored:
             name: (multiplier - rho * state.z[name]).mul_(scale)
             for name, multiplier in state.multiplier.items()
         }
-        z = {name: Packed.pack(z) for name, z in state.z.items()}
+        z = {name: Packed.pack(local(z)) for name, z in state.z.items()}
         return cls(offset, z, replace(state, z={}, multiplier={}, held={}), state.held)
 
     @property
@@ -95,17 +98,23 @@ class Stored:
         """The state with Z and Λ written out."""
         if not isinstance(self.scalars, Pulling):
             return replace(self.scalars, held=self.held)
-        z = {name: packed.unpack() for name, packed in self.z.items()}
+        z = self._z()
         rho, scale = self.scalars.rho, self.scalars.pull_scale
         multiplier = {name: o / scale + rho * z[name] for name, o in self.offset.items()}
         return replace(self.scalars, z=z, multiplier=multiplier, held=self.held)
 
+    def _z(self) -> dict[str, Tensor]:
+        return {name: like(packed.unpack(), self.offset[name]) for name, packed in self.z.items()}
+
     def state_dict(self) -> dict[str, Any]:
-        """Nested dicts of tensors and JSON scalars."""
+        """Nested dicts of tensors and JSON scalars; Z dense where the ranks hold parts of it."""
         scalars = {f.name: getattr(self.scalars, f.name) for f in fields(self.scalars)}
         return {
             "offset": dict(self.offset),
-            "z": {name: packed.state_dict() for name, packed in self.z.items()},
+            "z": {
+                name: {"dense": z} if distributed(z) else self.z[name].state_dict()
+                for name, z in self._z().items()
+            },
             "held": dict(self.held),
             "scalars": {name: value for name, value in scalars.items() if name not in _TENSORS},
         }
@@ -113,8 +122,14 @@ class Stored:
     @classmethod
     def from_state_dict(cls, saved: Mapping[str, Any], state: type[State]) -> "Stored":
         """The inverse of ``state_dict``, for a solver whose states are of this type."""
-        z = {name: Packed.from_state_dict(packed) for name, packed in saved["z"].items()}
-        return cls(dict(saved["offset"]), z, state(**saved["scalars"]), dict(saved["held"]))
+        offset = dict(saved["offset"])
+        z = {name: Packed.from_state_dict(kept) for name, kept in saved["z"].items()}
+        for name, whole in z.items():
+            # Saved by one rank, and each has a part now.
+            if distributed(offset[name]) and "dense" not in saved["z"][name]:
+                part = placed({name: whole.unpack()}, offset)[name]
+                z[name] = Packed.pack(local(part))
+        return cls(offset, z, state(**saved["scalars"]), dict(saved["held"]))
 
 
 def pack_bits(mask: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """What a run asks of a task, and nothing more."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -125,3 +125,11 @@ class Validating(Protocol):
 
     def validating(self, part: float, /) -> Task:
         """The task without ``part`` of its training data (a fraction or a count), judged on that."""
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A task whose answers can be looked at."""
+
+    def pictures(self, model: nn.Module) -> Sequence[bytes]:
+        """A few test samples with what the model says to them, each a PNG; always the same samples."""

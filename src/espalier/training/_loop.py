@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from espalier._ground.events import Event, OnEvent
+from espalier._ground.world import ALONE, World
 from espalier.errors import RequestError
 from espalier.methods import Handle
 from espalier.tasks import Task
@@ -77,6 +78,7 @@ def fit(
     checkpoint_every: int | None = None,
     checkpoint_seconds: float = 30.0,
     on_event: OnEvent | None = None,
+    world: World = ALONE,
 ) -> FitResult:
     """Train ``model`` on ``task``, pulled towards its plan by ``pruning``.
 
@@ -106,6 +108,8 @@ def fit(
         checkpoint_seconds: Seconds after which one is written in any case.
         on_event: Called with every event as it happens, and about ten times a second with
             ``{"event": "step", …}``, which is in no file.
+        world: The ranks that train one model together: each computes a part of every batch and has a ``run`` of
+            its own, or none. All call this with models of the same weights, and all come to the same.
 
     Returns:
         The metrics at the end and how they came about.
@@ -178,7 +182,16 @@ def fit(
             look = device.type == "cpu" or progress.step % 20 == 0
             check = partial(check_loss, progress=progress, run=run) if look else None
             loss = train_step(
-                model, task, batch, optimizer, pruning, cast=cast, clip=clip, sam=sam, check=check
+                model,
+                task,
+                batch,
+                optimizer,
+                pruning,
+                cast=cast,
+                clip=clip,
+                sam=sam,
+                check=check,
+                world=world,
             )
             if scheduler is not None:
                 scheduler.step()
@@ -209,7 +222,8 @@ def fit(
         progress.epoch_seconds += time.monotonic() - ticked
         metrics = hard = hard_bn = None
         if (progress.epoch + 1) % evaluate_every == 0 or progress.epoch + 1 == epochs:
-            metrics, hard, hard_bn, figure = evaluate_now(model, task, pruning)
+            # Every rank evaluates, and rank 0's figures count: a last bit may differ between machines.
+            metrics, hard, hard_bn, figure = world.agree(evaluate_now(model, task, pruning))
             if pruning is not None:
                 pruning.evaluated(metrics.get(task.goal.name), task.goal)
             if goal is not None and task.goal.reached(figure[task.goal.name], goal):

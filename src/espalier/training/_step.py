@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from espalier._ground.traces import kept_buffers, random_state, set_random_state
+from espalier._ground.world import ALONE, World
 from espalier.methods import Handle
 from espalier.tasks import Batch, Task
+from espalier.training._ranks import add_up_, as_one_batch, part_of
 from espalier.training._sharpness import sharpest
 
 
@@ -23,6 +25,7 @@ def train_step(
     clip: float | None = None,
     sam: float = 0.0,
     check: Callable[[Tensor], None] | None = None,
+    world: World = ALONE,
 ) -> Tensor:
     """Loss, gradients, the method's part, the optimiser's step, the method's step.
 
@@ -37,6 +40,7 @@ def train_step(
         sam: Radius of a sharpness-aware step, >= 0: the gradient is then that of the highest point of the loss
             within this distance of the weights, and costs a second pass; 0: a plain step.
         check: Called with the loss once its gradients are there; it may raise.
+        world: The ranks that compute the step together, each a part of the batch; all are given the whole batch.
 
     Returns:
         The loss, detached, still on its device.
@@ -46,12 +50,15 @@ def train_step(
     if not trained.training:
         trained.train()
 
+    part, share = part_of(batch, world)
+
     def differentiate() -> Tensor:
         optimizer.zero_grad()
-        with cast or nullcontext():
-            loss = task.loss(trained, batch)
+        with cast or nullcontext(), as_one_batch(model, world):
+            loss = task.loss(trained, part)
+        loss = loss if share == 1.0 else loss * share
         loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        return add_up_(optimizer, loss.detach(), world)
 
     device = next(model.parameters()).device
     before = random_state(device) if sam else None

@@ -118,6 +118,7 @@ def measured(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     ]
     return {
         "macs": macs["dense"], "input": list(example.shape), "target": asked.target, "rounds": asked.rounds,
+        "clock": "process",
         "rows": rows, "trials": trials, "hardware": hardware(),
         "versions": versions("espalier", "torch", "onnxruntime", "torchvision", "timm", "transformers"),
     }  # fmt: skip

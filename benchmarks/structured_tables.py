@@ -57,9 +57,9 @@ def speed_table() -> str:
             low, middle, high = row["speedup"]
             rows.append(
                 [name, row["form"], str(row["batch"]), f"{100 * row['macs']:.0f} %",
-                 f"{1000 * row['seconds']:.1f}", f"{middle:.2f} ({low:.2f}–{high:.2f})"]
+                 f"{1000 * row['seconds']:.1f}", f"{middle:.2f} ({low:.2f}–{high:.2f})", found["clock"]]
             )  # fmt: skip
-    heads = ["model", "form", "batch", "MACs", "ms a call", "× dense (quartiles)"]
+    heads = ["model", "form", "batch", "MACs", "ms a call", "× dense (quartiles)", "clock"]
     return markdown(heads, rows)
 
 

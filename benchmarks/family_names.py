@@ -22,7 +22,7 @@ densenetblur121d csatv2 vitamin_small_224 beit_base_patch16_224 volo_d1_224 tnt_
 """.split()
 TORCHVISION = """
 squeezenet1_0 shufflenet_v2_x0_5 mnasnet0_5 googlenet efficientnet_b0 regnet_y_400mf resnext50_32x4d inception_v3
-mobilenet_v3_large vgg11 alexnet densenet169 efficientnet_v2_s convnext_tiny swin_v2_t maxvit_t wide_resnet50_2
+mobilenet_v3_large vgg11 densenet169 efficientnet_v2_s convnext_tiny swin_v2_t maxvit_t wide_resnet50_2
 regnet_x_400mf resnet34 vgg13_bn
 """.split()
 

@@ -5,8 +5,8 @@
 
 A marker is ``<!-- table NAME -->`` … ``<!-- end -->``, NAME being a folder of ``benchmarks/recipes``,
 a comparison in ``results/compared.json``, ``overhead``, ``selection``, ``structured``,
-``structured_latency``, ``widths``, ``break_even``, ``families`` and what begins so; or
-``field.NAME``, ``paired.NAME``, ``settings.NAME``
+``structured_latency``, ``structured_field``, ``structured_settings``, ``speed``, ``widths``, ``break_even``,
+``families`` and what begins so; or ``field.NAME``, ``paired.NAME``, ``settings.NAME``
 of a field in ``benchmarks/fields``.
 """
 
@@ -22,6 +22,7 @@ from budget_table import budgets_table
 from family_tables import conditions, exceptions_table, families_table, published_table
 from level_field import grid_table, methods_table
 from markup import markdown
+from structured_tables import field_table, settings_table, speed_table
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
@@ -164,6 +165,9 @@ def page(text: str) -> str:
             "selection": selection_table,
             "structured": structured_table,
             "structured_latency": structured_latency_table,
+            "structured_field": field_table,
+            "structured_settings": settings_table,
+            "speed": speed_table,
             "widths": widths_table,
             "break_even": break_even_table,
             "budgets": budgets_table,

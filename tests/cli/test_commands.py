@@ -131,7 +131,8 @@ def test_models_and_data_are_listed(espalier):
 
 FLAGS = {
     "plan": {"--set", "--json"},
-    "prune": {"--set", "--out", "--resume", "--json"},
+    "prune": {"--set", "--out", "--resume", "--nproc", "--timeout", "--json"},
+    "recipes": {"--counts", "--json"},
     "compare": {"--methods", "--seeds", "--published-cadence", "--set", "--out", "--json"},
     "compact": {"--out", "--multiple", "--gather", "--purify", "--guard", "--json"},
     "pack": {"--out", "--json"},

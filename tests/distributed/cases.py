@@ -54,7 +54,7 @@ from espalier.solvers import (
 )
 
 STEPS, BATCH = 8, 8
-RANK, SIZE = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+RANK, SIZE = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 CASES = {}
 
 

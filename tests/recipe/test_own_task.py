@@ -94,7 +94,7 @@ def test_what_the_task_says_of_the_model_reaches_ours_as_far_as_it_takes_it():
         ("own_task:Half", "Half without example_input, model_arguments, batches, evaluate, inputs, guard"),
         ("own_task:nothing", "no attribute 'nothing'"),
         ("own_task:SEEN", "name a function"),
-        ("own_task", "no task .own_task.; Allowed: detection, image_folder, or package.module:function"),
+        ("own_task", "no task .own_task.; Allowed: detection, image_folder, language, or package.module:function"),
         ({"name": "own_task:plain", "arguments": {"count": 3}}, "unexpected keyword argument 'count'"),
     ],
 )  # fmt: skip

@@ -2,7 +2,11 @@
 
 import pytest
 
-from espalier.errors import RecipeError
+from espalier import budgets
+from espalier.errors import BudgetError, RecipeError
+from espalier.export import in_onnx_runtime
+from espalier.measure._runtimes import eager
+from espalier.recipe import _latency as recipe_latency
 from espalier.recipe import validate
 from espalier.recipe._building import make_model, make_plan, make_task
 
@@ -50,3 +54,38 @@ def test_a_metric_changes_which_units_are_ranked_low():
 def test_what_does_not_go_together_is_refused(section, said):
     with pytest.raises(RecipeError, match=said):
         validate({**BASE, "plan": {"set": "filters", **section}})
+
+
+def test_a_latency_is_asked_for_in_a_runtime_with_a_batch(monkeypatch):
+    asked = {}
+
+    def plan_for_latency(model, example, target, **settings):
+        asked.update(settings, target=target, example=example)
+        raise BudgetError("enough seen")
+
+    monkeypatch.setattr(recipe_latency, "plan_for_latency", plan_for_latency)
+    with pytest.raises(BudgetError, match="enough seen"):
+        _plan(set="filters", latency={"of_dense": 0.6, "runtime": "onnxruntime", "batch": 8})
+    assert (asked["target"], asked["batch"], asked["multiple"]) == (0.6, 8, 1)
+    assert asked["runtime"].func is in_onnx_runtime
+    assert asked["allocation"] is budgets.uniform
+    with pytest.raises(BudgetError, match="enough seen"):
+        _plan(set="filters", latency=0.6, allocation="global", ranking={"per": "seconds"})
+    assert (asked["batch"], asked["runtime"], asked["allocation"].per) == (1, eager, "seconds")
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"latency": 1.5}, "plan.latency: 1.5 should be less than 1"),
+        ({"latency": {"of_dense": 0.5, "runtime": "onnxrt"}}, "plan.latency.runtime"),
+    ],
+)
+def test_a_latency_that_cannot_be_asked_for_is_refused(section, said):
+    with pytest.raises(RecipeError, match=said):
+        _plan(set="filters", **section)
+
+
+def test_a_latency_chooses_widths_by_a_rule_that_does():
+    with pytest.raises(BudgetError, match="coupled channels are allotted by"):
+        _plan(set="filters", latency=0.5, allocation="erk")

@@ -52,6 +52,7 @@ NAMED = {
     "ssl-digits": ("conv_fc_weights", 1.4, 297_600),  # the plan; the prices say how much stays
     "ssl-lenet5-mnist": ("conv_fc_weights", 1.4, 297_600),
     "filter-entropy-digits": ("conv_fc_weights", 2.0, 220_425),
+    "gpt-python": ("conv_fc_weights", 4.0, 248_832),
     "slimming-digits": ("conv_fc_weights", 2.0, 220_425),
 }
 

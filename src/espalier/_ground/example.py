@@ -44,6 +44,28 @@ def moved(value: Any, device: torch.device, *, non_blocking: bool = False) -> An
     return tree_map_only(Tensor, lambda one: one.to(device, non_blocking=non_blocking), value)
 
 
+def repeated(example: Example, count: int) -> Example:
+    """A batch of ``count`` samples: those of every tensor, along its first axis, over and over.
+
+    >>> repeated({"x": torch.tensor([1, 2])}, 3)
+    {'x': tensor([1, 2, 1])}
+
+    Raises:
+        RequestError: A tensor without samples.
+    """
+
+    def of(one: Tensor) -> Tensor:
+        if not one.dim() or not len(one):
+            raise RequestError(
+                f"a tensor of shape {tuple(one.shape)} has no samples; give at least one"
+            )
+        return one[torch.arange(count, device=one.device) % len(one)]
+
+    value = dict(example) if isinstance(example, Mapping) else example
+    found: Example = tree_map_only(Tensor, of, value)
+    return found
+
+
 def one_tensor(example: Example, purpose: str) -> Tensor:
     """The single input tensor of a model that takes one.
 

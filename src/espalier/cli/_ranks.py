@@ -86,7 +86,8 @@ def launch(processes: int, arguments: Sequence[str], resume: str) -> int:
     if failed:
         said[failed].seek(0)
         sys.stderr.write(said[failed].read().decode(errors="replace"))
-    if status < 0:
+    # Rank 0 hears of another's end, and has then said all of this itself.
+    if status < 0 and not (failed and ranks[0].returncode > 0):
         name = signal.Signals(-status).name
         print(
             f"error: rank {failed} was lost ({name}); the last good checkpoint is kept. Resume with\n  {resume}",

@@ -38,7 +38,7 @@ def load_bytes(
         RequestError: ``limit`` < 1.
 
     Example:
-        >>> train, test = load_bytes(pattern="a*.py", limit=200_000)
+        >>> train, test = load_bytes(pattern="c*.py", limit=2_000_000)
         >>> train.dtype, len(train) > len(test) > 0
         (torch.uint8, True)
     """

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from copy import deepcopy
 from importlib.util import find_spec
 
-from torch import Tensor, nn
+from torch import nn
 
+from espalier._ground.example import Example, one_tensor
 from espalier.errors import RequestError
 from espalier.export._check import agreement
 from espalier.export._onnx import session, to_onnx
@@ -13,7 +14,7 @@ from espalier.export._openvino import openvino_session
 from espalier.measure._runtimes import Prepare
 
 
-def in_onnx_runtime(model: nn.Module, example: Tensor) -> Prepare:
+def in_onnx_runtime(model: nn.Module, example: Example) -> Prepare:
     """The model in ONNX Runtime, on the CPU; what it computes is checked on export.
 
     Args:
@@ -26,14 +27,15 @@ def in_onnx_runtime(model: nn.Module, example: Tensor) -> Prepare:
     """
     data_for = _exports(model, example)
 
-    def prepare(inputs: Tensor, threads: int) -> Callable[[], object]:
-        run, here = session(data_for(len(inputs)), threads), inputs.cpu()
+    def prepare(inputs: Example, threads: int) -> Callable[[], object]:
+        here = one_tensor(inputs, "ONNX Runtime").cpu()
+        run = session(data_for(len(here)), threads)
         return lambda: run(here)
 
     return prepare
 
 
-def in_openvino(model: nn.Module, example: Tensor) -> Prepare:
+def in_openvino(model: nn.Module, example: Example) -> Prepare:
     """The same in OpenVINO: compiled for each batch size, and checked on the batch it is timed on.
 
     Raises:
@@ -45,8 +47,8 @@ def in_openvino(model: nn.Module, example: Tensor) -> Prepare:
     net = deepcopy(model).cpu().eval()
     data_for = _exports(net, example)
 
-    def prepare(inputs: Tensor, threads: int) -> Callable[[], object]:
-        here = inputs.cpu()
+    def prepare(inputs: Example, threads: int) -> Callable[[], object]:
+        here = one_tensor(inputs, "OpenVINO").cpu()
         run = openvino_session(data_for(len(here)), here.shape, threads)
         agreement(net, run, [here], runtime="OpenVINO")
         return lambda: run(here)
@@ -54,8 +56,9 @@ def in_openvino(model: nn.Module, example: Tensor) -> Prepare:
     return prepare
 
 
-def _exports(model: nn.Module, example: Tensor) -> Callable[[int], bytes]:
+def _exports(model: nn.Module, example: Example) -> Callable[[int], bytes]:
     """ONNX bytes for a batch size: one export where that dimension stays open, else one a size."""
+    example = one_tensor(example, "an exported model")
     free = to_onnx(model, example)
     made: dict[int, bytes] = {}
 

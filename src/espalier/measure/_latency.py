@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from espalier._ground.example import Example, repeated
 from espalier.errors import RequestError
 from espalier.measure._runtimes import Prepare, eager
 
@@ -114,7 +115,7 @@ def _sentence(model: str, first: str, ratio: float, low: float, high: float) -> 
 
 def latency(
     models: Mapping[str, Mapping[str, nn.Module | Prepare]],
-    example: Tensor,
+    example: Example,
     *,
     batches: Sequence[int] = (1, 32),
     threads: Sequence[int | None] = (1, None),
@@ -128,7 +129,7 @@ def latency(
         models: Runtime → name → a module, run eagerly (a copy, in evaluation mode, on its own
             device), or a :data:`~espalier.measure._runtimes.Prepare`. The first model of each
             runtime is what its others are compared with.
-        example: One batch, samples along the first axis; repeated to each batch size.
+        example: One batch, samples along the first axis of every tensor in it; repeated to each batch size.
         batches: Sizes, ≥ 1.
         threads: Numbers of threads, ≥ 1; None is all that this process may use.
         rounds: ≥ 2.
@@ -148,7 +149,7 @@ def latency(
         [('dense', 4), ('compact', 4)]
     """
     numbers = list(dict.fromkeys(_cores() if n is None else n for n in threads))
-    if not any(models.values()) or not batches or not numbers or not len(example):
+    if not any(models.values()) or not batches or not numbers:
         raise RequestError("nothing to measure: give a model, an example, a batch size, threads")
     if min(batches) < 1 or min(numbers) < 1 or rounds < 2:
         raise RequestError(
@@ -157,7 +158,7 @@ def latency(
         )
     rows: list[Latency] = []
     for batch in dict.fromkeys(batches):
-        inputs = example[torch.arange(batch) % len(example)]
+        inputs = repeated(example, batch)
         for number in numbers:
             with _threads(number), torch.inference_mode():
                 calls = {

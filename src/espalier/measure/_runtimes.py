@@ -7,18 +7,19 @@ import sys
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from espalier._ground.example import Example, arguments, moved
 from espalier.errors import RequestError
 
-Prepare = Callable[[Tensor, int], Callable[[], object]]
+Prepare = Callable[[Example, int], Callable[[], object]]
 """From one batch and a number of threads to what is timed: a call without arguments."""
 
 
 def eager(model: nn.Module) -> Prepare:
     """A copy of a module, in evaluation mode, on its own device."""
 
-    def prepare(inputs: Tensor, threads: int) -> Callable[[], object]:
+    def prepare(inputs: Example, threads: int) -> Callable[[], object]:
         return _call(copy.deepcopy(model).eval(), inputs, model)
 
     return prepare
@@ -37,7 +38,7 @@ def compiled(model: nn.Module) -> Prepare:
             "the environment variable CXX, or measure without torch.compile"
         )
 
-    def prepare(inputs: Tensor, threads: int) -> Callable[[], object]:
+    def prepare(inputs: Example, threads: int) -> Callable[[], object]:
         torch.compiler.reset()
         return _call(torch.compile(copy.deepcopy(model).eval(), dynamic=False), inputs, model)
 
@@ -51,16 +52,14 @@ def _device(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def _call(
-    run: Callable[[Tensor], object], inputs: Tensor, model: nn.Module
-) -> Callable[[], object]:
+def _call(run: Callable[..., object], inputs: Example, model: nn.Module) -> Callable[[], object]:
     device = _device(model)
-    inputs = inputs.to(device)
+    args, kwargs = moved(arguments(inputs), device)
     if device.type != "cuda":
-        return lambda: run(inputs)
+        return lambda: run(*args, **kwargs)
 
     def call() -> None:
-        run(inputs)
+        run(*args, **kwargs)
         # A call on a GPU returns when its work is queued; what is timed is the work.
         torch.cuda.synchronize(device)
 

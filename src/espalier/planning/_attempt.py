@@ -35,7 +35,6 @@ class Asked:
         model: The dense one.
         chosen: The sets asked for.
         others: The tensors that are pruned by themselves.
-        request: The figures.
         costs: Of the dense model.
         example: One batch.
     """
@@ -43,7 +42,6 @@ class Asked:
     model: nn.Module
     chosen: Selection
     others: Mapping[str, budgets.Layer]
-    request: Request
     costs: LayerCosts
     example: Example
 
@@ -138,7 +136,9 @@ class Attempt:
 
 def attempt(
     asked: Asked,
+    request: Request,
     graph: ChannelGraph,
+    coupling: Coupling,
     shift: Mapping[str, int],
     held: str,
     *,
@@ -148,16 +148,16 @@ def attempt(
 
     Args:
         asked: What for.
+        request: The figures.
         graph: With what compaction keeps back frozen.
+        coupling: The units of that graph.
         shift: By what limit: how much more was measured of widths than they were estimated to cost.
         held: What compaction keeps back, and why, for messages.
         least: Take the smallest widths there may be, whatever is asked.
 
     Raises:
-        BudgetError: Nothing can go, or what cannot be met.
+        BudgetError: What cannot be met.
     """
-    coupling = _coupling(asked, graph, held)
-    request = asked.request
     keep = _of_known(request.keep or {}, coupling, asked.chosen)
     alone, shared = beside(asked.others, request, keep, asked.costs, asked.model)
     coupled, limits, columns = coupling.units, [], 1.0
@@ -195,7 +195,12 @@ def attempt(
     )  # fmt: skip
 
 
-def _coupling(asked: Asked, graph: ChannelGraph, held: str) -> Coupling:
+def coupled_in(asked: Asked, graph: ChannelGraph, held: str) -> Coupling:
+    """The units that may go.
+
+    Raises:
+        BudgetError: None may.
+    """
     coupling = couple(asked.model, graph, asked.chosen)
     if coupling.coupled is None:
         reasons = [f"{name}: {reason}" for name, reason in coupling.reasons.items()]

@@ -15,7 +15,7 @@ from espalier.budgets._patterns import matching
 from espalier.errors import BudgetError, NonFiniteError, RequestError, shown
 from espalier.measure import LayerCosts, layer_costs
 from espalier.planning._allotment import Allotter, allot_layers
-from espalier.planning._channels import plan_channels
+from espalier.planning._channels import ChannelPlans
 from espalier.planning._couple import check_coupled, is_structured
 from espalier.planning._entry import Entry, with_macs
 from espalier.planning._plan import Plan
@@ -110,16 +110,16 @@ def plan(
     if keep is not None and include is not None:
         raise BudgetError("keep= selects what it names; give it without include=")
     source = (keep, "keep") if keep is not None else (include, "include")
-    wanted = None if source[0] is None else _patterns(source[0], source[1])
+    wanted = None if source[0] is None else patterns(source[0], source[1])
     check_fit = check_alone if example_input is None else check_coupled
-    refused = _patterns(exclude or (), "exclude")
+    refused = patterns(exclude or (), "exclude")
     chosen = select(model, which, wanted, refused, source[1], check_fit)
     _check_tied(keep or {}, chosen)
     check_source(model, wanted, refused)
     if example_input is None and wanted is None and isinstance(which, Set):
         check_outputs(chosen)
     costs = None if example_input is None else layer_costs(model, example_input)
-    layers = _layers(model, chosen, costs)
+    layers = layers_of(model, chosen, costs)
     if (
         example_input is not None
         and costs is not None
@@ -129,8 +129,8 @@ def plan(
             density=figure, macs=macs, bytes=bytes, keep=keep, allocation=allocation,
             multiple=multiple, minimum=minimum,
         )  # fmt: skip
-        made = plan_channels(model, chosen, layers, request, costs, example_input)
-        return _on_levels(made, bits)
+        made = ChannelPlans(model, chosen, layers, costs, example_input).met(request)
+        return _on_levels(made.plan, bits)
     if bytes is not None or (figure is not None and macs is not None):
         raise BudgetError(
             "no selected tensor has whole channels; give one of density=, macs=, keep="
@@ -167,15 +167,26 @@ def _on_levels(made: Plan, bits: Bits | None) -> Plan:
     return replace(made, levels=levels)
 
 
-def _patterns(patterns: Sequence[str] | Mapping[str, object], argument: str) -> list[str]:
-    if isinstance(patterns, str):
-        raise BudgetError(f"{argument}={patterns!r}; give a list: {argument}=[{patterns!r}]")
-    return list(patterns)
+def patterns(given: Sequence[str] | Mapping[str, object], argument: str) -> list[str]:
+    """Names and globs as a list.
+
+    Raises:
+        BudgetError: One string, which would be taken letter by letter.
+    """
+    if isinstance(given, str):
+        raise BudgetError(f"{argument}={given!r}; give a list: {argument}=[{given!r}]")
+    return list(given)
 
 
-def _layers(
+def layers_of(
     model: nn.Module, chosen: Selection, costs: LayerCosts | None
 ) -> dict[str, budgets.Layer]:
+    """The selected tensors.
+
+    Raises:
+        BudgetError: None.
+        NonFiniteError: One holds NaN or infinity.
+    """
     parameters = dict(model.named_parameters())
     if not chosen.sets:
         why = "; ".join(f"{row.name}: {row.reason}" for row in chosen.skipped[:5])

@@ -1,7 +1,7 @@
 """Plans that take whole channels out of a model: chosen, rehearsed, and chosen anew."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
@@ -13,7 +13,7 @@ from espalier.errors import BudgetError, RequestError, RunError
 from espalier.graph import ChannelGraph, channel_graph
 from espalier.measure import LayerCosts
 from espalier.planning._allotment import Allotter
-from espalier.planning._attempt import Asked, Attempt, attempt
+from espalier.planning._attempt import Asked, Attempt, attempt, coupled_in
 from espalier.planning._couple import is_structured
 from espalier.planning._plan import Plan
 from espalier.planning._ranking import Ranking
@@ -24,71 +24,107 @@ _CORRECTIONS = 8
 """How often a limit is moved by what a rehearsal measured."""
 
 
-def plan_channels(
-    model: nn.Module,
-    chosen: Selection,
-    layers: Mapping[str, budgets.Layer],
-    request: Request,
-    costs: LayerCosts,
-    example: Example,
-) -> Plan:
-    """The plan that meets a request by the widths of coupled channels; other sets are pruned alone.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Met:
+    """A plan that meets a request.
 
-    Compaction is rehearsed at the widths chosen. What it keeps back is frozen and the widths are chosen
-    anew, until it keeps nothing back; where the compact model costs other than estimated, the limit is
-    moved by the difference. So what the plan promises was measured of a compact model.
+    Attributes:
+        plan: It.
+        compact: The compact model that was measured, its values without meaning; ``None`` where nothing goes, or
+            where compaction could not be rehearsed.
+    """
+
+    plan: Plan
+    compact: nn.Module | None
+
+
+class ChannelPlans:
+    """Plans of one model by the widths of coupled channels; other sets are pruned alone.
+
+    For one request or for many: the model is traced once, and what compaction keeps back is found once.
 
     A tensor that is pruned alone may lose slices besides, with the channels it reads: what is counted of it
     is what its keep leaves of the weights that are then alive.
 
+    Args:
+        model: Not modified.
+        chosen: The sets asked for.
+        layers: The selected tensors.
+        costs: Of the dense model.
+        example: One batch.
+
     Raises:
-        BudgetError: Nothing can go, or what cannot be met.
+        BudgetError: Nothing can go.
         RequestError: The model cannot be exported.
     """
-    others = {name: layer for name, layer in layers.items() if not is_structured(layer.set)}
-    asked = Asked(
-        model=model, chosen=chosen, others=others, request=_allotted(request, bool(others)),
-        costs=costs, example=example,
-    )  # fmt: skip
-    graph = channel_graph(model, example)
-    held: dict[str, int] = {}
-    shift: dict[str, int] = {}
-    best: Plan | None = None
-    corrections = 0
-    while True:
-        unmet: BudgetError | None = None
-        try:
-            one = attempt(asked, graph, shift, "; ".join(_notes(held)))
-        except BudgetError as error:
-            # The least that can be reached is known once the smallest widths have been rehearsed.
-            one, unmet = attempt(asked, graph, shift, "", least=True), error
-        seen = _rehearsed(one)
-        if unmet is not None and not (isinstance(seen, Rehearsal) and seen.kept_back):
-            raise unmet
-        if not isinstance(seen, Rehearsal):
-            return one.plan((*_notes(held), *([seen] if seen else [])))
-        if seen.kept_back:
-            graph = _frozen(graph, seen.kept_back, held)
-            best, shift = None, {}
-            continue
-        made = one.plan(_notes(held), seen.model)
-        over = one.overdrawn(made)
-        if one.within(over):
-            if best is None or (made.macs_left or 0) > (best.macs_left or 0):
-                best = made
-            # Where the estimate, as corrected, is what was measured, no wider widths would fit.
-            if all(by == shift.get(what, 0) for what, by in over.items()):
-                return made
-        corrections += 1
-        if corrections > _CORRECTIONS:
-            break
-        shift = over
-    if best is None:
-        raise BudgetError(
-            "no widths were found whose compact model keeps within what is asked: the last measured "
-            f"{made.macs_left:,} MACs; give more"
-        )
-    return best
+
+    def __init__(
+        self,
+        model: nn.Module,
+        chosen: Selection,
+        layers: Mapping[str, budgets.Layer],
+        costs: LayerCosts,
+        example: Example,
+    ) -> None:
+        others = {name: layer for name, layer in layers.items() if not is_structured(layer.set)}
+        self._asked = Asked(model=model, chosen=chosen, others=others, costs=costs, example=example)
+        self._held: dict[str, int] = {}
+        self._see(channel_graph(model, example))
+
+    def _see(self, graph: ChannelGraph) -> None:
+        self._graph = graph
+        self._coupling = coupled_in(self._asked, graph, "; ".join(_notes(self._held)))
+
+    def met(self, request: Request) -> Met:
+        """The plan that meets a request.
+
+        Compaction is rehearsed at the widths chosen. What it keeps back is frozen and the widths are chosen
+        anew, until it keeps nothing back; where the compact model costs other than estimated, the limit is
+        moved by the difference. So what the plan promises was measured of a compact model.
+
+        Raises:
+            BudgetError: What cannot be met.
+        """
+        request = _allotted(request, bool(self._asked.others))
+        shift: dict[str, int] = {}
+        best: Met | None = None
+        corrections = 0
+        while True:
+            unmet: BudgetError | None = None
+            notes = _notes(self._held)
+            given = self._asked, request, self._graph, self._coupling
+            try:
+                one = attempt(*given, shift, "; ".join(notes))
+            except BudgetError as error:
+                # The least that can be reached is known once the smallest widths have been rehearsed.
+                one, unmet = attempt(*given, shift, "", least=True), error
+            seen = _rehearsed(one)
+            if unmet is not None and not (isinstance(seen, Rehearsal) and seen.kept_back):
+                raise unmet
+            if not isinstance(seen, Rehearsal):
+                return Met(plan=one.plan((*notes, *([seen] if seen else []))), compact=None)
+            if seen.kept_back:
+                self._see(_frozen(self._graph, seen.kept_back, self._held))
+                best, shift = None, {}
+                continue
+            made = one.plan(notes, seen.model)
+            over = one.overdrawn(made)
+            if one.within(over):
+                if best is None or (made.macs_left or 0) > (best.plan.macs_left or 0):
+                    best = Met(plan=made, compact=seen.model)
+                # Where the estimate, as corrected, is what was measured, no wider widths would fit.
+                if all(by == shift.get(what, 0) for what, by in over.items()):
+                    return Met(plan=made, compact=seen.model)
+            corrections += 1
+            if corrections > _CORRECTIONS:
+                break
+            shift = over
+        if best is None:
+            raise BudgetError(
+                "no widths were found whose compact model keeps within what is asked: the last measured "
+                f"{made.macs_left:,} MACs; give more"
+            )
+        return best
 
 
 def _allotted(request: Request, others: bool) -> Request:

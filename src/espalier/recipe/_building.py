@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from espalier import data, models, tasks
-from espalier._ground.example import one_tensor
 from espalier._ground.world import World
 from espalier.errors import RecipeError, RequestError
 from espalier.methods import Constrained, GradualFreezing, Method
 from espalier.metrics import diagonal
 from espalier.models import import_object
 from espalier.planning import Per, Plan, Ranking, plan
+from espalier.recipe._latency import plan_latency
 from espalier.recipe._methods import RULES, make_method
 from espalier.recipe._own_task import make_own_task
 from espalier.recipe._part import Named
@@ -44,7 +44,6 @@ from espalier.runs import (
     worth_of,
 )
 from espalier.search import Keeps, Trial, Trying
-from espalier.search._latency import plan_for_latency
 from espalier.solvers import Constant
 from espalier.tasks._classification import Classification
 from espalier.training import Training
@@ -185,11 +184,12 @@ def make_plan(
     try:
         if section.latency is not None:
             threads = recipe.training.threads or 1
-            target = section.latency
-            image = one_tensor(task.example_input, "plan.latency")
-            found = plan_for_latency(model, image, target, threads=threads, **wanted)
+            found = plan_latency(
+                section.latency, model, task.example_input, threads=threads,
+                allocation=_allocation(recipe, model, task, known, note), **wanted,
+            )  # fmt: skip
             # Clocks differ between ranks; they go on with what rank 0 measured.
-            return Plan.from_dict(World.current().agree(found.plan.to_dict()))
+            return Plan.from_dict(World.current().agree(found.to_dict()))
         return plan(
             model,
             allocation=_allocation(recipe, model, task, known, note),

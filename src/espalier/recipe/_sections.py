@@ -133,6 +133,24 @@ class DataSection(Section):
     every choice; the figure to report comes from a run without it."""
 
 
+OfDense = Annotated[float, Gt(0), Lt(1)]
+
+
+def _of_dense(value: Any) -> Any:
+    return {"of_dense": value} if isinstance(value, int | float) else value
+
+
+class LatencySection(Section):
+    """A latency, measured here by compact models against the dense one; for filters and channels."""
+
+    of_dense: OfDense
+    """Seconds per call that stay, a fraction of the dense ones."""
+    runtime: Literal["eager", "compiled", "onnxruntime", "openvino"] = "eager"
+    """What runs the models: PyTorch, `torch.compile`, or another runtime that is installed."""
+    batch: Count = 1
+    """Samples a call."""
+
+
 class RankingSection(Section):
     """By what the units of all groups are ranked, and for what saving: with `allocation: global`."""
 
@@ -162,9 +180,12 @@ class PlanSection(Section):
     bytes: Annotated[float, Gt(0)] | None = None
     """Bytes of the compact model's parameters and buffers: a count, or a fraction in (0, 1] of the dense ones;
     for filters and channels."""
-    latency: Annotated[float, Gt(0), Lt(1)] | None = None
-    """Seconds per call that stay, a fraction of the dense ones: measured here, in eager PyTorch, on one
-    image, with `training.threads`; for filters and channels."""
+    latency: Annotated[
+        LatencySection | None,
+        BeforeValidator(_of_dense, json_schema_input_type=OfDense | LatencySection | None),
+    ] = None
+    """Seconds per call that stay: a fraction of the dense ones, in eager PyTorch on one sample, or with runtime and
+    batch said; with `training.threads`; for filters and channels. Widths are multiples of what its kernels like."""
     keep: dict[str, KeepValue] | None = None
     """By parameter name or glob: a count of units, a density, or [filters, columns]."""
     set: SetChoice = Field(default_factory=lambda: SETS["unstructured"].model_validate({}))

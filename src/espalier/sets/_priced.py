@@ -53,13 +53,16 @@ class Priced(Shared):
     the envelope theorem: ``docs/method/shadow-prices.md``.
 
     Example:
+        >>> import torch
         >>> from espalier.sets import Unstructured
         >>> a, b = torch.tensor([5.0, 4.0]), torch.tensor([3.0, 1.0])
-        >>> two = Priced(Unstructured(), {"a": 1, "b": 1}, limit=2, parts={"a": 1.0, "b": 1.0}, rate=1.0)
+        >>> two = Priced(
+        ...     Unstructured(), {"a": 1, "b": 1}, limit=2, minimum=0, parts={"a": 1.0, "b": 1.0}, rate=1.0
+        ... )
         >>> two.project({"a": a, "b": b})
         {'a': tensor([5., 0.]), 'b': tensor([3., 0.])}
         >>> {name: round(part, 2) for name, part in two.moved({"a": a, "b": b}).parts.items()}
-        {'a': 1.37, 'b': 0.63}
+        {'a': 1.44, 'b': 0.56}
     """
 
     parts: Mapping[str, float] = field(default_factory=dict)

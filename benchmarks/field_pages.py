@@ -28,8 +28,13 @@ def finals(name: str) -> dict[str, list[Row]]:
 
 
 def _by_seed(name: str, method: str) -> list[Row]:
-    """The last run of each seed."""
-    runs = [r for r in rows(name) if r["method"] == method and r["kind"] == "final"]
+    """The last run of each of the field's seeds."""
+    seeds = field_of(name)["seeds"]
+    runs = [
+        r
+        for r in rows(name)
+        if (r["method"], r["kind"]) == (method, "final") and r["number"] in seeds
+    ]
     return sorted({r["number"]: r for r in runs}.values(), key=lambda r: int(r["number"]))
 
 

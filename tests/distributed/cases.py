@@ -403,7 +403,7 @@ def resumed():
     return {"four": several, "one": alone}
 
 
-FOLDER = Path(sys.argv[1])
+FOLDER = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")

@@ -60,7 +60,8 @@ def test_two_processes_give_the_weights_of_one_and_only_rank_0_has_the_folder(re
         assert torch.equal(weight != 0, second[name] != 0), name
         torch.testing.assert_close(second[name], weight, rtol=0, atol=1e-5)
     assert sorted(p.name for p in one.iterdir()) == sorted(p.name for p in two.iterdir())
-    assert not list(scratch.iterdir())
+    # torch's compiler may keep a cache of its own there.
+    assert not [p.name for p in scratch.iterdir() if not p.name.startswith("torchinductor")]
     assert json.loads((two / "config.json").read_text())["ranks"] == 2
 
 

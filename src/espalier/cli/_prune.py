@@ -58,7 +58,14 @@ def prune(
     folder = out or Path("runs") / recipe.stem
     again = _command(recipe, settings or [], folder, nproc)
     if nproc is not None and "WORLD_SIZE" not in os.environ:
-        words = [*_words(recipe, settings or [], folder), "--timeout", str(timeout)]
+        # They are told their number too, for what they say of going on.
+        words = [
+            *_words(recipe, settings or [], folder),
+            "--nproc",
+            str(nproc),
+            "--timeout",
+            str(timeout),
+        ]
         words += ["--resume"] * resume + ["--json"] * as_json
         raise typer.Exit(launch(nproc, words, again))
     with joined(timeout) as world:
